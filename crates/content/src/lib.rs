@@ -1,1 +1,19 @@
-//! Placeholder documentation, replaced as the crate is written.
+//! Content by name: digests and trees.
+//!
+//! A snapshot is an immutable [`Tree`] whose regular files are named by the BLAKE3 digest of
+//! their bytes; its own name is the digest of its canonical [encoding](mod@encoding). Everything
+//! here is formats and pure functions. There is no I/O: where content lives is the business of
+//! `homeport-store`, how it is mounted that of `homeport-fs`.
+
+mod digest;
+pub mod encoding;
+mod metadata;
+mod tree;
+
+pub use digest::{Digest, ParseDigestError, SnapshotId};
+pub use encoding::{DecodeError, DecodeErrorKind};
+pub use metadata::{Metadata, Timestamp};
+pub use tree::{
+    Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, InvalidTree, Leaf, LeafId, LeafKind,
+    MAX_DEPTH, PathError, Tree, Walk,
+};

@@ -1,0 +1,39 @@
+use std::collections::BTreeMap;
+
+/// A modification time: seconds since 1970 (negative before it) and nanoseconds after that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Whole seconds since 1970-01-01T00:00:00Z, rounded down.
+    pub seconds: i64,
+    /// Nanoseconds after `seconds`, below 1,000,000,000.
+    pub nanos: u32,
+}
+
+/// What a file carries besides its content. Link counts, inode numbers, access and change times
+/// are not kept: they belong to a mount, not to a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Metadata {
+    /// Permission, set-id and sticky bits; nothing outside `0o7777`.
+    pub mode: u32,
+    /// Owner as seen inside a container.
+    pub uid: u32,
+    /// Group as seen inside a container.
+    pub gid: u32,
+    /// Time of the last change of content.
+    pub mtime: Timestamp,
+    /// Extended attributes by full name (`security.capability`, `user.…`).
+    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+}
+
+impl Metadata {
+    /// Metadata with this mode, owned by root, at the epoch, without attributes.
+    pub fn with_mode(mode: u32) -> Metadata {
+        Metadata {
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+            xattrs: BTreeMap::new(),
+        }
+    }
+}
