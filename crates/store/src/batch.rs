@@ -1,0 +1,205 @@
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use homeport_content::{Digest, FileContent, INLINE_LIMIT};
+
+use crate::error::io_error;
+use crate::hashing::{CopyError, copy_and_digest, digest_file};
+use crate::{Store, StoreError};
+
+/// Objects that become visible together, at the price of one sync for all of them.
+///
+/// Until [`Batch::publish`] nothing of it is in the store; a batch that is dropped leaves no
+/// trace (adopted files are gone all the same). Threads may share a batch.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    store: &'a Store,
+    scratch: tempfile::TempDir,
+    next: AtomicU64,
+    staged: Mutex<HashMap<Digest, PathBuf>>,
+}
+
+impl Store {
+    /// Starts a batch.
+    pub fn batch(&self) -> Result<Batch<'_>, StoreError> {
+        Ok(Batch {
+            store: self,
+            scratch: self.scratch_dir()?,
+            next: AtomicU64::new(0),
+            staged: Mutex::default(),
+        })
+    }
+}
+
+impl Batch<'_> {
+    /// Stages an object with these bytes.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if !self.known(&digest) {
+            self.put_with_head(bytes, &mut io::empty())?;
+        }
+        Ok(digest)
+    }
+
+    /// Stages an object with all that `reader` gives; returns its digest and size.
+    pub fn put_reader(&self, mut reader: impl Read) -> Result<(Digest, u64), StoreError> {
+        self.put_with_head(&[], &mut reader)
+    }
+
+    /// Makes all that `reader` gives the content of a file: inline when it is at most
+    /// [`INLINE_LIMIT`] bytes, else a staged object.
+    pub fn file_content(&self, mut reader: impl Read) -> Result<FileContent, StoreError> {
+        let mut head = Vec::with_capacity(INLINE_LIMIT + 1);
+        (&mut reader)
+            .take(INLINE_LIMIT as u64 + 1)
+            .read_to_end(&mut head)
+            .map_err(StoreError::Source)?;
+        if head.len() <= INLINE_LIMIT {
+            return Ok(FileContent::Inline(head.into()));
+        }
+        let (digest, size) = self.put_with_head(&head, &mut reader)?;
+        Ok(FileContent::Object { digest, size })
+    }
+
+    /// Takes the file at `path`, which nobody may be writing to any more, and stages it as an
+    /// object, without copying if it is on the store's file system. The name `path` is gone
+    /// afterwards; mode, owner and attributes are not part of an object and are dropped.
+    pub fn adopt_file(&self, path: &Path) -> Result<(Digest, u64), StoreError> {
+        let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
+        if !found.is_file() {
+            return Err(StoreError::NotAFile(path.to_owned()));
+        }
+        let file = File::open(path).map_err(io_error("open", path))?;
+        let (digest, size) = digest_file(&file).map_err(io_error("read", path))?;
+        if self.known(&digest) {
+            fs::remove_file(path).map_err(io_error("remove", path))?;
+            return Ok((digest, size));
+        }
+        let staged = self.fresh_path();
+        match fs::rename(path, &staged) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                fs::copy(path, &staged).map_err(io_error("copy", path))?;
+                fs::remove_file(path).map_err(io_error("remove", path))?;
+            }
+            Err(error) => return Err(io_error("move into the store", path)(error)),
+        }
+        self.stage(digest, staged)?;
+        Ok((digest, size))
+    }
+
+    /// Makes every staged object part of the store. All bytes are on disk before the first
+    /// of them gets its name.
+    pub fn publish(self) -> Result<(), StoreError> {
+        let staged = self.staged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match staged.len() {
+            0 => return Ok(()),
+            // A sync of the whole file system pays off from a few files on.
+            1..=4 => {
+                for path in staged.values() {
+                    File::open(path)
+                        .and_then(|file| file.sync_all())
+                        .map_err(io_error("sync", path))?;
+                }
+            }
+            _ => self.store.sync()?,
+        }
+        let mut names: Vec<PathBuf> = Vec::with_capacity(staged.len());
+        for (digest, path) in &staged {
+            let place = self.store.object_path(digest);
+            self.store.publish(path, &place)?;
+            names.push(place);
+        }
+        if names.len() <= 4 {
+            return names.iter().try_for_each(|name| self.store.sync_name(name));
+        }
+        self.store.sync()
+    }
+
+    fn put_with_head(
+        &self,
+        head: &[u8],
+        reader: &mut impl Read,
+    ) -> Result<(Digest, u64), StoreError> {
+        let path = self.fresh_path();
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(io_error("create", &path))?;
+        let copied = copy_and_digest(head, reader, &mut file).map_err(|error| match error {
+            CopyError::Read(error) => StoreError::Source(error),
+            CopyError::Write(error) => io_error("write", &path)(error),
+        });
+        let (digest, size) = match copied {
+            Ok(copied) => copied,
+            Err(error) => {
+                // Space may be short: give it back at once, the batch can live on.
+                let _ = fs::remove_file(&path);
+                return Err(error);
+            }
+        };
+        self.stage(digest, path)?;
+        Ok((digest, size))
+    }
+
+    fn fresh_path(&self) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.scratch.path().join(number.to_string())
+    }
+
+    fn known(&self, digest: &Digest) -> bool {
+        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        staged.contains_key(digest) || self.store.contains(digest)
+    }
+
+    fn stage(&self, digest: Digest, path: PathBuf) -> Result<(), StoreError> {
+        if self.known(&digest) {
+            return fs::remove_file(&path).map_err(io_error("remove", &path));
+        }
+        strip_metadata(&path)?;
+        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        staged.insert(digest, path);
+        Ok(())
+    }
+}
+
+/// Objects are plain read-only files of root, so that nothing of the first file with some
+/// content shows in, or gives rights to, any other.
+fn strip_metadata(path: &Path) -> Result<(), StoreError> {
+    let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
+    if found.uid() != 0 || found.gid() != 0 {
+        std::os::unix::fs::chown(path, Some(0), Some(0)).map_err(io_error("chown", path))?;
+    }
+    if found.mode() & 0o7777 != 0o444 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o444))
+            .map_err(io_error("chmod", path))?;
+    }
+    let failed = |errno: rustix::io::Errno| io_error("clear the attributes of", path)(errno.into());
+    let mut names = vec![0; 4096];
+    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::RANGE) => {
+            names.resize(65_536, 0);
+            rustix::fs::llistxattr(path, &mut names[..]).map_err(failed)?
+        }
+        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        Err(errno) => return Err(failed(errno)),
+    };
+    for name in names[..length].split(|byte| *byte == 0) {
+        // Labels of a security module belong to the place, and cannot be removed.
+        if name.is_empty() || name == b"security.selinux" {
+            continue;
+        }
+        match rustix::fs::lremovexattr(path, name) {
+            Ok(()) | Err(rustix::io::Errno::NODATA) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Ok(())
+}
