@@ -1,1 +1,14 @@
-//! Placeholder documentation, replaced as the crate is written.
+//! The build logic of images: what a list of Dockerfile commands means, and where base images come from.
+//!
+//! [`dockerfile`] reads the commands, [`plan`] turns them into steps with cache keys, [`copy`] carries
+//! out `COPY` on trees, [`base`] brings base images into the store. Commands are not run here and nothing
+//! is mounted: whoever has containers carries out [`plan::Action::Run`].
+
+pub mod base;
+pub mod config;
+pub mod dockerfile;
+pub mod plan;
+
+pub use config::ImageConfig;
+pub use dockerfile::DockerfileError;
+pub use plan::{Action, BaseSource, CacheKey, PlanError, Step, StepInputs};
