@@ -1,0 +1,51 @@
+//! What a worker must be told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::environment::HostEnvironment;
+
+/// Options of a [`Worker`](crate::Worker).
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Name of this worker, unique among those of one control plane and the same after a restart.
+    pub worker_id: String,
+    /// Control's base address, for example `http://127.0.0.1:7777`. Only `http`: the link between machines has to be
+    /// protected by the network.
+    pub control: String,
+    /// The worker's credential, sent with each request to control. A container never sees it.
+    pub credential: String,
+    /// Directory for mount points and the files of running orders. Everything in it belongs to the worker: what an
+    /// earlier run left there is removed at the start.
+    pub state_dir: PathBuf,
+    /// Where the control plane appears inside a container when an order doesn't say it.
+    pub listen: SocketAddr,
+    /// How many steps of image builds run at the same time; at least one.
+    pub concurrent_steps: usize,
+    /// After this long without control, tasks and steps are killed: nobody is left who would stop them.
+    pub orphan_grace: Duration,
+    /// Certificates and settings of this machine that containers inherit.
+    pub host_environment: HostEnvironment,
+}
+
+impl WorkerOptions {
+    /// Options with the usual values: as many steps as there are cores, the environment of this process.
+    pub fn new(
+        worker_id: impl Into<String>,
+        control: impl Into<String>,
+        credential: impl Into<String>,
+        state_dir: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            worker_id: worker_id.into(),
+            control: control.into(),
+            credential: credential.into(),
+            state_dir: state_dir.into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 10101)),
+            concurrent_steps: std::thread::available_parallelism().map_or(1, usize::from),
+            orphan_grace: Duration::from_secs(300),
+            host_environment: HostEnvironment::of_this_process(),
+        }
+    }
+}
