@@ -1,5 +1,7 @@
 //! Every table through a real database file: what is written is read back, replaced, listed and deleted.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
 use homeport_meta::{
     Meta, apps, calls, idempotency, images, inputs, models, objects, outputs, steps,
     unknown_methods,
