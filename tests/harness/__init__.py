@@ -1,0 +1,1 @@
+"""Drives the real server with the real clients. Nothing in here stands in for either."""

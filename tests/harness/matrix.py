@@ -1,0 +1,65 @@
+"""The one list of client versions, and what each of them can do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .paths import VENVS
+
+
+@dataclass(frozen=True)
+class ClientVersion:
+    """A version of the client package and the parts of its interface that differ between versions."""
+
+    number: str
+    has_build: bool  # @modal.build
+    has_constructor_arguments: bool  # classes with __init__(self, …)
+    has_parameters: bool  # modal.parameter()
+    has_copy_local: bool  # Image.copy_local_file and copy_local_dir
+    has_add_local: bool  # Image.add_local_file and add_local_dir
+    has_lookup: bool  # Function.lookup, where newer ones have only from_name
+    names_apps_by_flag: bool  # `modal app logs --name X`, where newer ones take the name itself
+    stop_asks: bool  # `modal app stop` wants --yes without a terminal
+
+    @property
+    def python(self) -> Path:
+        return VENVS / "clients" / self.number / "bin" / "python"
+
+    def __str__(self) -> str:
+        return self.number
+
+
+CLIENT_VERSIONS = (
+    ClientVersion(
+        "0.63.99",
+        has_build=True,
+        has_constructor_arguments=True,
+        has_parameters=False,
+        has_copy_local=True,
+        has_add_local=False,
+        has_lookup=True,
+        names_apps_by_flag=True,
+        stop_asks=False,
+    ),
+    ClientVersion(
+        "0.77.0",
+        has_build=True,
+        has_constructor_arguments=True,
+        has_parameters=True,
+        has_copy_local=True,
+        has_add_local=True,
+        has_lookup=True,
+        names_apps_by_flag=False,
+        stop_asks=False,
+    ),
+    ClientVersion(
+        "1.6.4",
+        has_build=False,
+        has_constructor_arguments=False,
+        has_parameters=True,
+        has_copy_local=False,
+        has_add_local=True,
+        has_lookup=False,
+        names_apps_by_flag=False,
+        stop_asks=True,
+    ),
+)
