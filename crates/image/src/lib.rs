@@ -6,9 +6,11 @@
 
 pub mod base;
 pub mod config;
+pub mod copy;
 pub mod dockerfile;
 pub mod plan;
 
 pub use config::ImageConfig;
+pub use copy::{CopyError, CopyRequest, copy};
 pub use dockerfile::DockerfileError;
 pub use plan::{Action, BaseSource, CacheKey, PlanError, Step, StepInputs};
