@@ -57,6 +57,7 @@ start_server() {
     fi
     scripts/stop.sh "$data_dir"
     "${as_root[@]}" mkdir -p "$data_dir"
+    "${as_root[@]}" rm -f "$log"
     # The first shell writes its own process id and becomes the server, out of reach of this terminal's Ctrl-C.
     # shellcheck disable=SC2016
     "${as_root[@]}" setsid sh -c 'echo $$ >"$1"; shift; log=$1; shift; exec "$@" >"$log" 2>&1 </dev/null' \
@@ -65,7 +66,7 @@ start_server() {
         if "${as_root[@]}" grep -m 1 '^ready' "$log" 2>/dev/null; then
             return
         fi
-        if ! kill -0 $! 2>/dev/null; then
+        if [ ! -e "/proc/$!" ]; then
             break
         fi
         sleep 0.1
