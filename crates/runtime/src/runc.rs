@@ -1,0 +1,228 @@
+//! Calls to the `runc` program.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// Longest time for one call: far above the slowest start seen, so that a hanging program doesn't hang a task.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A call of `runc` failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuncError {
+    /// The program could not be run.
+    #[error("running `{program}`: {source}; install the package runc")]
+    Missing {
+        /// The program as configured.
+        program: String,
+        /// Why it didn't start.
+        source: io::Error,
+    },
+    /// It ran and refused.
+    #[error("`runc {command}` failed for the container `{id}`: {message}")]
+    Failed {
+        /// Its subcommand.
+        command: &'static str,
+        /// The container.
+        id: String,
+        /// The last error that it logged, or its exit status when it logged none.
+        message: String,
+    },
+    /// It didn't end.
+    #[error("`runc {command}` for the container `{id}` didn't end within {seconds} s and was killed")]
+    TimedOut {
+        /// Its subcommand.
+        command: &'static str,
+        /// The container.
+        id: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A file for it could not be written or read.
+    #[error("file `{path}` for runc: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+}
+
+/// The program and where it keeps its state.
+#[derive(Debug, Clone)]
+pub(crate) struct Runc {
+    program: PathBuf,
+    root: PathBuf,
+}
+
+impl Runc {
+    pub(crate) fn new(program: PathBuf, root: PathBuf) -> Runc {
+        Runc { program, root }
+    }
+
+    /// Starts the container described in `bundle` and returns the id of its first process. The process becomes a child
+    /// of this one when `runc` ends, because this process is a subreaper.
+    pub(crate) fn run(&self, id: &str, bundle: &Path, stdio: [OwnedFd; 3]) -> Result<Pid, RuncError> {
+        let pid_file = bundle.join("pid");
+        let mut command = self.command(bundle);
+        command.args(["run", "--detach", "--bundle"]).arg(bundle);
+        command.arg("--pid-file").arg(&pid_file).arg(id);
+        let [stdin, stdout, stderr] = stdio;
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        self.call("run", id, bundle, command)?;
+        let file = |source| RuncError::File {
+            path: pid_file.clone(),
+            source,
+        };
+        let text = fs::read_to_string(&pid_file).map_err(file)?;
+        text.trim()
+            .parse()
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| file(io::Error::other(format!("`{}` is no process id", text.trim()))))
+    }
+
+    /// Kills what is left of a container and removes what `runc` knows of it. One that it doesn't know is no error.
+    pub(crate) fn delete(&self, id: &str, log_directory: &Path) -> Result<(), RuncError> {
+        if !self.root.join(id).exists() {
+            return Ok(());
+        }
+        let mut command = self.command(log_directory);
+        command.args(["delete", "--force", id]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.call("delete", id, log_directory, command)
+    }
+
+    /// The containers that it knows.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.root) else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect()
+    }
+
+    /// Forgets a container without its help, when [`Runc::delete`] failed.
+    pub(crate) fn forget(&self, id: &str) {
+        let _ = fs::remove_dir_all(self.root.join(id));
+    }
+
+    fn command(&self, log_directory: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(&self.root);
+        command.arg("--log").arg(log_file(log_directory));
+        command.args(["--log-format", "json"]);
+        // SAFETY: the closure makes only async-signal-safe calls.
+        unsafe {
+            command.pre_exec(reset_signals);
+        }
+        command
+    }
+
+    fn call(
+        &self,
+        name: &'static str,
+        id: &str,
+        log_directory: &Path,
+        mut command: Command,
+    ) -> Result<(), RuncError> {
+        let log = log_file(log_directory);
+        // Errors of an earlier call must not be taken for this one's.
+        let _ = fs::remove_file(&log);
+        let missing = |source| RuncError::Missing {
+            program: self.program.display().to_string(),
+            source,
+        };
+        let mut child = command.spawn().map_err(missing)?;
+        // The command holds the container's pipes; their readers wait until the last copy is closed.
+        drop(command);
+        let Some(status) = wait(&mut child).map_err(missing)? else {
+            return Err(RuncError::TimedOut {
+                command: name,
+                id: id.to_owned(),
+                seconds: TIMEOUT.as_secs(),
+            });
+        };
+        if status.success() {
+            return Ok(());
+        }
+        Err(RuncError::Failed {
+            command: name,
+            id: id.to_owned(),
+            message: last_error(&log).unwrap_or_else(|| status.to_string()),
+        })
+    }
+}
+
+/// The version that the program tells, for example `1.1.5+ds1`.
+pub(crate) fn version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = text.lines().next()?;
+    Some(first.strip_prefix("runc version ").unwrap_or(first).to_owned())
+}
+
+fn log_file(directory: &Path) -> PathBuf {
+    directory.join("runc.log")
+}
+
+/// The container inherits this: a service may ignore or block signals, a container's process must not by default.
+fn reset_signals() -> io::Result<()> {
+    // SAFETY: the calls are async-signal-safe and the set is filled before use. Signals that can't be changed are refused
+    // without effect.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+    Ok(())
+}
+
+/// Waits for the end; kills at the time limit and returns `None`.
+fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let limit = Timespec {
+        tv_sec: i64::try_from(TIMEOUT.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
+    loop {
+        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)) {
+            Ok(0) => {
+                child.kill()?;
+                child.wait()?;
+                return Ok(None);
+            }
+            Ok(_) => return child.wait().map(Some),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// The last message of level `error` in a log of JSON lines.
+fn last_error(log: &Path) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        level: String,
+        msg: String,
+    }
+    let reader = io::BufReader::new(File::open(log).ok()?);
+    let text = io::read_to_string(reader).ok()?;
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
+        .filter(|line| line.level == "error" || line.level == "fatal")
+        .next_back()
+        .map(|line| line.msg)
+}
