@@ -1,0 +1,111 @@
+//! What is served, and how failures are answered.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use http::StatusCode;
+
+use crate::blobs::grant::GrantError;
+use crate::blobs::multipart::CompleteError;
+use crate::blobs::receive::ReceiveError;
+use crate::blobs::{BlobError, BlobStore};
+use crate::metrics::Metrics;
+
+mod download;
+mod upload;
+
+/// The routes of this crate: `/blobs/…`, `/metrics`, `/healthz`.
+pub fn router(blobs: Arc<BlobStore>, metrics: Metrics) -> Router {
+    let blobs = Router::new()
+        .route("/blobs/{id}", put(upload::single).get(download::download))
+        .route("/blobs/{id}/parts/{number}", put(upload::part))
+        .route("/blobs/{id}/complete", post(upload::complete))
+        .with_state(blobs);
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/metrics", get(async move || metrics.response()))
+        .merge(blobs)
+}
+
+/// A request on a blob that failed.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error(transparent)]
+    Complete(#[from] CompleteError),
+    #[error("Content-Length is {sent}, but {declared} bytes were declared")]
+    WrongLength { sent: u64, declared: u64 },
+    #[error("the body's {algorithm} is {actual}, not the declared {declared}")]
+    WrongHash {
+        algorithm: &'static str,
+        actual: String,
+        declared: String,
+    },
+    #[error("the body is not a list of parts: {0}")]
+    BadCompletion(String),
+    #[error("this blob has no part {0}")]
+    NoSuchPart(u64),
+    #[error("the blob is complete already")]
+    AlreadyComplete,
+    #[error("the range lies outside the blob's {length} bytes")]
+    BadRange { length: u64 },
+    #[error("cannot store the upload")]
+    Io(#[from] std::io::Error),
+}
+
+impl RequestError {
+    fn status(&self) -> StatusCode {
+        match self {
+            RequestError::Grant(_) => StatusCode::FORBIDDEN,
+            RequestError::Blob(BlobError::NotFound(_)) | RequestError::NoSuchPart(_) => {
+                StatusCode::NOT_FOUND
+            }
+            RequestError::Receive(ReceiveError::TooLong { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            RequestError::Receive(ReceiveError::Superseded) | RequestError::AlreadyComplete => {
+                StatusCode::CONFLICT
+            }
+            RequestError::Receive(ReceiveError::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+            RequestError::BadRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            RequestError::Blob(BlobError::Io { .. })
+            | RequestError::Receive(ReceiveError::Io(_))
+            | RequestError::Complete(CompleteError::Io(_))
+            | RequestError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            RequestError::Blob(BlobError::BadId(_))
+            | RequestError::Receive(_)
+            | RequestError::Complete(_)
+            | RequestError::WrongLength { .. }
+            | RequestError::WrongHash { .. }
+            | RequestError::BadCompletion(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl IntoResponse for RequestError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status.is_server_error() {
+            tracing::error!(
+                error = &self as &dyn std::error::Error,
+                "a blob request failed"
+            );
+        } else {
+            tracing::debug!(error = %self, "a blob request was refused");
+        }
+        let mut response = (status, format!("error: {self}\n")).into_response();
+        if let RequestError::BadRange { length } = self
+            && let Ok(value) = format!("bytes */{length}").parse()
+        {
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_RANGE, value);
+        }
+        response
+    }
+}
