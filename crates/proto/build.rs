@@ -3,11 +3,31 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        ["modal/client/service.proto", "homeport/worker/v1/worker.proto"],
+        [
+            "modal/client/service.proto",
+            "homeport/worker/v1/worker.proto",
+            "homeport/record/v1/record.proto",
+        ],
         ["proto"],
     )?;
+    write_methods(&files)?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(files)?;
     Ok(())
+}
+
+/// The names of the methods that the client's service declares, for those who must tell a call of
+/// an unknown method from any other.
+fn write_methods(files: &prost_types::FileDescriptorSet) -> std::io::Result<()> {
+    let names: Vec<&str> = files
+        .file
+        .iter()
+        .flat_map(|file| &file.service)
+        .filter(|service| service.name() == "ModalClient")
+        .flat_map(|service| &service.method)
+        .map(|method| method.name())
+        .collect();
+    let path = std::path::Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join("methods.rs");
+    std::fs::write(path, format!("&{names:?}"))
 }

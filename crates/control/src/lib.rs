@@ -1,1 +1,29 @@
-//! Placeholder documentation, replaced as the crate is written.
+//! The control plane: apps, functions, calls, builds, and who serves them where.
+//!
+//! [`Control`] owns all decisions. [`scheduler`] is their core, a state machine without I/O; the
+//! `registry` holds what exists; `builds` turn image requests into steps; `wire` speaks the
+//! client's API; `link` speaks to workers. No container is touched here: workers do that.
+
+mod apps;
+mod auth;
+mod builds;
+mod clock;
+mod control;
+mod dialect;
+mod durable;
+mod functions;
+mod ids;
+mod launch;
+mod layers;
+mod link;
+mod links;
+mod logs;
+mod registry;
+pub mod scheduler;
+mod service;
+mod wire;
+
+pub use clock::{Clock, Seconds, SystemClock};
+pub use control::{Control, ControlOptions};
+pub use registry::RegistryError;
+pub use scheduler::Policy;

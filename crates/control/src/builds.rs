@@ -1,0 +1,202 @@
+//! Image builds: one layer for each request of a client, found by its content or made.
+//!
+//! The client sends an image as a chain of layers and joins each of them. A layer is known by a
+//! key over all that decides its content, and its id follows from the key: the same layer asked
+//! for twice, at the same time or years apart, is one image and one build.
+
+pub(crate) mod context;
+mod function;
+mod key;
+mod steps;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use homeport_proto::client as pb;
+use homeport_proto::record as rec;
+
+use crate::control::Control;
+use crate::links::StepError;
+use crate::registry::RegistryError;
+
+/// Why a layer could not be built. The text is for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The request is wrong.
+    #[error("{0}")]
+    Request(String),
+    /// A step failed.
+    #[error("{step}\n{source}")]
+    Step {
+        /// The step as it was written.
+        step: String,
+        /// What happened.
+        source: StepError,
+    },
+    /// The function that should have filled the layer failed.
+    #[error("{0}")]
+    Function(String),
+    /// The database failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The content store failed.
+    #[error(transparent)]
+    Store(#[from] homeport_store::StoreError),
+}
+
+impl From<homeport_meta::QueryError> for BuildError {
+    fn from(error: homeport_meta::QueryError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+/// A layer that was asked for and isn't there yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) request: pb::ImageGetOrCreateRequest,
+    pub(crate) cache_key: String,
+    started: bool,
+    /// Set when the build failed.
+    pub(crate) failure: Option<String>,
+}
+
+/// The layers in work.
+#[derive(Debug, Default)]
+pub struct Builds {
+    pending: Mutex<HashMap<String, Pending>>,
+    /// Builder functions and the images that they fill.
+    functions: Mutex<HashMap<String, String>>,
+}
+
+/// What is known of a layer.
+pub(crate) enum LayerState {
+    /// It is there.
+    Ready(Arc<rec::Image>),
+    /// It is being built, or will be.
+    Pending,
+    /// It could not be built; why.
+    Failed(String),
+    /// Nobody asked for it.
+    Unknown,
+}
+
+impl Builds {
+    /// The image whose build runs this function.
+    pub(crate) fn image_of(&self, function_id: &str) -> Option<String> {
+        lock(&self.functions).get(function_id).cloned()
+    }
+
+    fn fail(&self, image_id: &str, text: String) {
+        if let Some(pending) = lock(&self.pending).get_mut(image_id) {
+            pending.failure = Some(text);
+        }
+    }
+}
+
+impl Control {
+    /// The id of the layer that the request describes; it is remembered for those who join.
+    pub(crate) fn request_layer(&self, request: pb::ImageGetOrCreateRequest) -> Result<String, BuildError> {
+        let (id, cache_key) = key::layer(self, &request)?;
+        if self.registry.image(&id).is_some() {
+            return Ok(id);
+        }
+        let mut pending = lock(&self.builds.pending);
+        let current = pending.get(&id);
+        if current.is_none_or(|current| current.failure.is_some()) {
+            self.logs.reset(&id);
+            let fresh = Pending { request, cache_key, started: false, failure: None };
+            pending.insert(id.clone(), fresh);
+        }
+        Ok(id)
+    }
+
+    /// What is known of a layer.
+    pub(crate) fn layer_state(&self, image_id: &str) -> LayerState {
+        if let Some(image) = self.registry.image(image_id) {
+            return LayerState::Ready(image);
+        }
+        match lock(&self.builds.pending).get(image_id) {
+            None => LayerState::Unknown,
+            Some(Pending { failure: Some(text), .. }) => LayerState::Failed(text.clone()),
+            Some(_) => LayerState::Pending,
+        }
+    }
+
+    /// Starts the build of a layer that waits for one.
+    pub(crate) fn start_build(&self, image_id: &str) {
+        let (request, cache_key) = {
+            let mut pending = lock(&self.builds.pending);
+            let Some(pending) = pending.get_mut(image_id) else { return };
+            if pending.started {
+                return;
+            }
+            pending.started = true;
+            (pending.request.clone(), pending.cache_key.clone())
+        };
+        let (control, image_id) = (self.clone(), image_id.to_owned());
+        tokio::spawn(async move { control.build(&image_id, request, cache_key).await });
+    }
+
+    async fn build(&self, image_id: &str, request: pb::ImageGetOrCreateRequest, cache_key: String) {
+        let started = self.clock.now();
+        let built = match request.image.as_ref() {
+            Some(image) if image.build_function.is_some() => self.run_build_function(image_id, &request, image).await,
+            Some(image) => self.run_build_steps(image_id, &request, image).await,
+            None => Err(BuildError::Request("the request holds no image".into())),
+        };
+        let saved = match built {
+            Ok(filled) => {
+                let image = rec::Image {
+                    id: image_id.to_owned(),
+                    cache_key,
+                    snapshot: filled.snapshot,
+                    config_json: filled.config_json,
+                    builder_version: filled.builder_version,
+                    python: String::new(),
+                };
+                self.registry.put_image(image).await.map(drop).map_err(BuildError::from)
+            }
+            Err(error) => Err(error),
+        };
+        match saved {
+            Ok(()) => {
+                let seconds = self.clock.now() - started;
+                self.say(image_id, &format!("Built image {image_id} in {seconds:.1} s"));
+                lock(&self.builds.pending).remove(image_id);
+            }
+            Err(error) => {
+                tracing::info!(image = image_id, %error, "image build failed");
+                self.builds.fail(image_id, error.to_string());
+            }
+        }
+        self.logs.close(image_id);
+    }
+
+    fn say(&self, log_id: &str, text: &str) {
+        self.logs.say(log_id, text, self.clock.now());
+    }
+
+    /// The image below a layer.
+    fn parent(&self, image: &pb::Image) -> Result<Option<Arc<rec::Image>>, BuildError> {
+        let Some(base) = image.base_images.first() else { return Ok(None) };
+        let found = self.registry.image(&base.image_id);
+        found.map(Some).ok_or_else(|| {
+            BuildError::Request(format!(
+                "the base image {} is not built on this server; build it first",
+                base.image_id
+            ))
+        })
+    }
+}
+
+/// What a build made.
+struct Filled {
+    snapshot: String,
+    config_json: String,
+    builder_version: String,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change leaves the tables whole, so a panic elsewhere doesn't spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

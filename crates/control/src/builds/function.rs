@@ -1,0 +1,85 @@
+//! Layers that a function of the user fills: `run_function` and build methods.
+//!
+//! The function runs as any other, in a container of the parent image, with one input. When it
+//! has returned and the process has ended well, the root of that container is the layer.
+
+use homeport_proto::client as pb;
+
+use super::{BuildError, Filled, lock};
+use crate::control::Control;
+use crate::ids;
+use crate::scheduler::{CallKind, Ending, NewInput, Outcome};
+
+impl Control {
+    /// Runs the function of a layer and takes what its container wrote.
+    pub(super) async fn run_build_function(
+        &self,
+        image_id: &str,
+        request: &pb::ImageGetOrCreateRequest,
+        image: &pb::Image,
+    ) -> Result<Filled, BuildError> {
+        let function_id = request.build_function_id.clone();
+        let function = self
+            .registry
+            .function(&function_id)
+            .ok_or_else(|| BuildError::Request(format!("the build function {function_id} does not exist")))?;
+        let parent = self
+            .parent(image)?
+            .ok_or_else(|| BuildError::Request("a build function needs an image below it".into()))?;
+        lock(&self.builds.functions).insert(function_id.clone(), image_id.to_owned());
+        self.refresh_pool(&function);
+        let call_id = ids::fresh(&*self.entropy, "fc");
+        let mut payload = image.build_function.clone().and_then(|function| function.input).unwrap_or_default();
+        payload.final_input = true;
+        let input = NewInput { id: ids::fresh(&*self.entropy, "in"), idx: 0, payload };
+        self.with_scheduler(|scheduler, now| {
+            scheduler.open_call(&call_id, &function_id, &function.app_id, CallKind::Single, false, now);
+            scheduler.put_inputs(&call_id, &function_id, vec![input], now);
+        });
+        let (output, ending) = self.build_outcome(&call_id, &function_id).await;
+        lock(&self.builds.functions).remove(&function_id);
+        let snapshot = judge(output, ending)?;
+        Ok(Filled {
+            snapshot,
+            config_json: parent.config_json.clone(),
+            builder_version: parent.builder_version.clone(),
+        })
+    }
+
+    /// Waits until the call has its output and the container has gone.
+    async fn build_outcome(&self, call_id: &str, pool_id: &str) -> (Option<pb::GenericResult>, Option<Ending>) {
+        loop {
+            let (output, ending, mut change) = self.with_scheduler(|scheduler, _| {
+                let call = scheduler.call(call_id);
+                let output = call.and_then(|call| call.page(0, 1, None).outputs.pop());
+                let ending = scheduler.pool(pool_id).and_then(|pool| pool.last_ending.clone());
+                (output, ending, call.map(crate::scheduler::Call::watch))
+            });
+            match (&output, &ending, &mut change) {
+                (Some(_), Some(_), _) | (_, _, None) => return (output.and_then(|output| output.result), ending),
+                (_, _, Some(change)) => {
+                    // An error means that the call is gone, which the next round finds.
+                    let _ = change.changed().await;
+                }
+            }
+        }
+    }
+}
+
+fn judge(output: Option<pb::GenericResult>, ending: Option<Ending>) -> Result<String, BuildError> {
+    let (Some(output), Some(ending)) = (output, ending) else {
+        return Err(BuildError::Function("the build was stopped before its function returned".into()));
+    };
+    if output.status() != pb::generic_result::GenericStatus::Success {
+        let text = if output.traceback.is_empty() { output.exception } else { output.traceback };
+        return Err(BuildError::Function(format!("the build function failed:\n{text}")));
+    }
+    match (ending.outcome, ending.snapshot, ending.commit_error) {
+        (Outcome::Exit(0), Some(snapshot), _) => Ok(snapshot),
+        (Outcome::Exit(0), None, error) => Err(BuildError::Function(format!(
+            "what the build function wrote could not be kept: {}",
+            error.unwrap_or_else(|| "the worker sent no snapshot".into())
+        ))),
+        (outcome, _, _) => Err(BuildError::Function(format!("the build's container ended badly: {outcome:?}"))),
+    }
+}

@@ -1,0 +1,202 @@
+//! The control plane: one value that owns all decisions, and the loop that carries them out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use homeport_gateway::BlobStore;
+use homeport_meta::Meta;
+use homeport_proto::client as pb;
+use homeport_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Trusted;
+use crate::builds::Builds;
+use crate::clock::{Clock, Seconds, SystemClock};
+use crate::durable::Durable;
+use crate::ids::{Entropy, SystemEntropy};
+use crate::layers::ClientLayers;
+use crate::links::Links;
+use crate::logs::Logs;
+use crate::registry::{Registry, RegistryError};
+use crate::scheduler::{Effect, Policy, Scheduler, StopSignal};
+
+/// How the control plane shall behave.
+#[derive(Debug, Clone)]
+pub struct ControlOptions {
+    /// The scheduler's policy.
+    pub policy: Policy,
+    /// Seconds without a heartbeat after which an ephemeral app is ended.
+    pub heartbeat_timeout: Seconds,
+    /// What workers must present.
+    pub worker_credential: String,
+    /// Where people see the server, for addresses in messages; without a trailing slash.
+    pub base_url: String,
+}
+
+/// The control plane. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control(Arc<Inner>);
+
+/// What all clones of a [`Control`] share.
+pub struct Inner {
+    pub(crate) options: ControlOptions,
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) entropy: Box<dyn Entropy>,
+    pub(crate) registry: Registry,
+    pub(crate) store: Arc<Store>,
+    pub(crate) blobs: Arc<BlobStore>,
+    pub(crate) logs: Logs,
+    pub(crate) links: Links,
+    pub(crate) builds: Builds,
+    pub(crate) client_layers: ClientLayers,
+    pub(crate) durable: Durable,
+    pub(crate) trusted: Trusted,
+    scheduler: Mutex<Scheduler>,
+    heartbeats: Mutex<HashMap<String, Seconds>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for Control {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Control {
+    /// Reads what exists and takes up what a stop or a crash left unfinished.
+    pub async fn open(
+        options: ControlOptions,
+        meta: Meta,
+        store: Arc<Store>,
+        blobs: Arc<BlobStore>,
+    ) -> Result<Self, RegistryError> {
+        let registry = Registry::load(meta.clone()).await?;
+        let control = Self(Arc::new(Inner {
+            scheduler: Mutex::new(Scheduler::new(options.policy)),
+            options,
+            clock: Box::new(SystemClock::default()),
+            entropy: Box::new(SystemEntropy),
+            registry,
+            store,
+            blobs,
+            logs: Logs::default(),
+            links: Links::default(),
+            builds: Builds::default(),
+            client_layers: ClientLayers::default(),
+            durable: Durable::new(meta),
+            trusted: Trusted::default(),
+            heartbeats: Mutex::default(),
+        }));
+        control.resume().await?;
+        Ok(control)
+    }
+
+    /// Gives every function its pool and every surviving call its inputs back.
+    async fn resume(&self) -> Result<(), RegistryError> {
+        for app in self.registry.apps() {
+            if app.state() == pb::AppState::Ephemeral {
+                self.beat(&app.id);
+            }
+            for function in self.registry.functions_of(&app.id) {
+                self.refresh_pool(&function);
+            }
+        }
+        for call in self.durable.unfinished().await? {
+            self.with_scheduler(|scheduler, now| call.restore(scheduler, now));
+        }
+        Ok(())
+    }
+
+    /// Runs the passing of time until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(Duration::from_millis(200));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            self.with_scheduler(|scheduler, now| scheduler.tick(now));
+            self.end_abandoned_apps().await;
+        }
+    }
+
+    /// One step of the scheduler, and what follows from it outside.
+    pub(crate) fn with_scheduler<R>(&self, step: impl FnOnce(&mut Scheduler, Seconds) -> R) -> R {
+        let now = self.clock.now();
+        let (answer, effects) = {
+            // A panic inside a step would be a bug; the state stays readable for the others.
+            let mut scheduler = self.scheduler.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = step(&mut scheduler, now);
+            (answer, scheduler.take_effects())
+        };
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        answer
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Launch(launch) => {
+                let control = self.clone();
+                tokio::spawn(async move { control.launch(launch).await });
+            }
+            Effect::Signal { worker_id, task_id, signal } => {
+                let kind = match signal {
+                    StopSignal::Interrupt => homeport_proto::worker::Signal::Interrupt,
+                    StopSignal::Kill => homeport_proto::worker::Signal::Kill,
+                };
+                self.links.signal(&worker_id, &task_id, kind);
+            }
+            Effect::Notice { app_id, text } => {
+                tracing::info!(app = app_id, "{text}");
+                self.logs.say(&app_id, &text, self.clock.now());
+            }
+            Effect::SaveOutput { call_id, item } => {
+                let control = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = control.durable.save_output(&call_id, &item).await {
+                        tracing::warn!(call = call_id, %error, "an output could not be written");
+                    }
+                });
+            }
+            Effect::ForgetCall { call_id } => {
+                let control = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = control.durable.forget(&call_id).await {
+                        tracing::warn!(call = call_id, %error, "an old call could not be removed");
+                    }
+                });
+            }
+            Effect::AppQuiet { app_id } => {
+                let control = self.clone();
+                tokio::spawn(async move { control.finish_app(&app_id).await });
+            }
+        }
+    }
+
+    /// A sign of life of an app's client.
+    pub(crate) fn beat(&self, app_id: &str) {
+        let now = self.clock.now();
+        self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).insert(app_id.to_owned(), now);
+    }
+
+    pub(crate) fn silent_apps(&self) -> Vec<String> {
+        let oldest = self.clock.now() - self.options.heartbeat_timeout;
+        let heartbeats = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+        heartbeats.iter().filter(|(_, at)| **at < oldest).map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(crate) fn forget_heartbeat(&self, app_id: &str) {
+        self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).remove(app_id);
+    }
+}

@@ -1,0 +1,131 @@
+//! The client's API: each method only translates between messages and the parts that decide.
+
+mod app;
+mod blob;
+mod call;
+mod class;
+mod container;
+mod deployment;
+mod function;
+mod image;
+mod log;
+mod mount;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use homeport_proto::client as pb;
+use tonic::{Request, Response, Status};
+
+use crate::auth::Caller;
+use crate::control::Control;
+use crate::registry::RegistryError;
+
+/// An answer in parts.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Seconds that a long poll lasts when the client names no time.
+const LONG_POLL: f64 = 55.0;
+
+impl From<RegistryError> for Status {
+    fn from(error: RegistryError) -> Self {
+        // Clients try again after this one.
+        Status::unavailable(format!("the server's database failed: {error}"))
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(|| Status::unauthenticated("the request passed no authentication"))
+}
+
+fn missing(what: &str, id: &str) -> Status {
+    Status::not_found(format!("{what} {id} does not exist on this server"))
+}
+
+/// Declares the service: every method hands its message and its caller to the method of the same
+/// name of [`Control`].
+macro_rules! service {
+    (
+        unary { $($unary:ident($request:ty) -> $answer:ty;)* }
+        streaming { $($streaming:ident($stream_request:ty) -> $part:ty as $stream:ident;)* }
+    ) => {
+        #[tonic::async_trait]
+        impl pb::modal_client_server::ModalClient for Control {
+            $(
+                async fn $unary(&self, request: Request<$request>) -> Result<Response<$answer>, Status> {
+                    let caller = caller(&request)?;
+                    Control::$unary(self, &caller, request.into_inner()).await.map(Response::new)
+                }
+            )*
+            $(
+                type $stream = Answers<$part>;
+
+                async fn $streaming(
+                    &self,
+                    request: Request<$stream_request>,
+                ) -> Result<Response<Answers<$part>>, Status> {
+                    let caller = caller(&request)?;
+                    Control::$streaming(self, &caller, request.into_inner()).map(Response::new)
+                }
+            )*
+        }
+    };
+}
+
+service! {
+    unary {
+        client_hello(()) -> pb::ClientHelloResponse;
+        environment_get_or_create(pb::EnvironmentGetOrCreateRequest) -> pb::EnvironmentGetOrCreateResponse;
+        app_create(pb::AppCreateRequest) -> pb::AppCreateResponse;
+        app_fetch_logs(pb::AppFetchLogsRequest) -> pb::AppFetchLogsResponse;
+        app_heartbeat(pb::AppHeartbeatRequest) -> ();
+        app_client_disconnect(pb::AppClientDisconnectRequest) -> ();
+        app_stop(pb::AppStopRequest) -> ();
+        app_list(pb::AppListRequest) -> pb::AppListResponse;
+        app_get_by_deployment_name(pb::AppGetByDeploymentNameRequest) -> pb::AppGetByDeploymentNameResponse;
+        app_get_objects(pb::AppGetObjectsRequest) -> pb::AppGetObjectsResponse;
+        app_get_layout(pb::AppGetLayoutRequest) -> pb::AppGetLayoutResponse;
+        app_set_objects(pb::AppSetObjectsRequest) -> ();
+        app_deploy(pb::AppDeployRequest) -> pb::AppDeployResponse;
+        app_publish(pb::AppPublishRequest) -> pb::AppPublishResponse;
+        task_list(pb::TaskListRequest) -> pb::TaskListResponse;
+        function_precreate(pb::FunctionPrecreateRequest) -> pb::FunctionPrecreateResponse;
+        function_create(pb::FunctionCreateRequest) -> pb::FunctionCreateResponse;
+        function_get(pb::FunctionGetRequest) -> pb::FunctionGetResponse;
+        function_bind_params(pb::FunctionBindParamsRequest) -> pb::FunctionBindParamsResponse;
+        function_get_serialized(pb::FunctionGetSerializedRequest) -> pb::FunctionGetSerializedResponse;
+        function_get_dynamic_concurrency(pb::FunctionGetDynamicConcurrencyRequest)
+            -> pb::FunctionGetDynamicConcurrencyResponse;
+        class_create(pb::ClassCreateRequest) -> pb::ClassCreateResponse;
+        class_get(pb::ClassGetRequest) -> pb::ClassGetResponse;
+        function_map(pb::FunctionMapRequest) -> pb::FunctionMapResponse;
+        function_put_inputs(pb::FunctionPutInputsRequest) -> pb::FunctionPutInputsResponse;
+        function_get_outputs(pb::FunctionGetOutputsRequest) -> pb::FunctionGetOutputsResponse;
+        function_call_cancel(pb::FunctionCallCancelRequest) -> ();
+        function_call_from_id(pb::FunctionCallFromIdRequest) -> pb::FunctionCallFromIdResponse;
+        function_call_put_data_out(pb::FunctionCallPutDataRequest) -> ();
+        container_hello(()) -> ();
+        container_heartbeat(pb::ContainerHeartbeatRequest) -> pb::ContainerHeartbeatResponse;
+        function_get_inputs(pb::FunctionGetInputsRequest) -> pb::FunctionGetInputsResponse;
+        function_put_outputs(pb::FunctionPutOutputsRequest) -> ();
+        task_result(pb::TaskResultRequest) -> ();
+        mount_put_file(pb::MountPutFileRequest) -> pb::MountPutFileResponse;
+        mount_batched_check_existence(pb::MountBatchedCheckExistenceRequest)
+            -> pb::MountBatchedCheckExistenceResponse;
+        mount_get_or_create(pb::MountGetOrCreateRequest) -> pb::MountGetOrCreateResponse;
+        image_get_or_create(pb::ImageGetOrCreateRequest) -> pb::ImageGetOrCreateResponse;
+        blob_create(pb::BlobCreateRequest) -> pb::BlobCreateResponse;
+        blob_get(pb::BlobGetRequest) -> pb::BlobGetResponse;
+    }
+    streaming {
+        app_get_logs(pb::AppGetLogsRequest) -> pb::TaskLogsBatch as AppGetLogsStream;
+        image_join_streaming(pb::ImageJoinStreamingRequest) -> pb::ImageJoinStreamingResponse
+            as ImageJoinStreamingStream;
+        function_call_get_data_out(pb::FunctionCallGetDataRequest) -> pb::DataChunk as FunctionCallGetDataOutStream;
+        function_call_get_data_in(pb::FunctionCallGetDataRequest) -> pb::DataChunk as FunctionCallGetDataInStream;
+    }
+}

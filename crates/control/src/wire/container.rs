@@ -1,0 +1,124 @@
+//! What containers say: they are there, want work, bring results.
+
+use std::time::Duration;
+
+use homeport_proto::client as pb;
+use tonic::Status;
+
+use crate::auth::Caller;
+use crate::control::Control;
+use crate::scheduler::Take;
+
+/// The longest answer to a heartbeat; the client gives up after some 15 s.
+const HEARTBEAT_HOLD: Duration = Duration::from_secs(8);
+/// The longest answer to a question for inputs.
+const INPUTS_HOLD: Duration = Duration::from_secs(20);
+
+impl Control {
+    pub(super) async fn container_hello(&self, caller: &Caller, (): ()) -> Result<(), Status> {
+        caller.task_id().map(drop)
+    }
+
+    /// Held for a while, so that a cancellation reaches the container at once.
+    pub(super) async fn container_heartbeat(
+        &self,
+        caller: &Caller,
+        _: pb::ContainerHeartbeatRequest,
+    ) -> Result<pb::ContainerHeartbeatResponse, Status> {
+        let task_id = caller.task_id()?;
+        let deadline = tokio::time::Instant::now() + HEARTBEAT_HOLD;
+        loop {
+            let (cancelled, change) = self.with_scheduler(|scheduler, _| {
+                let change = scheduler.task(task_id).map(crate::scheduler::Task::watch);
+                (scheduler.take_cancelled(task_id), change)
+            });
+            if !cancelled.is_empty() {
+                let event = pb::CancelInputEvent { input_ids: cancelled, ..Default::default() };
+                return Ok(pb::ContainerHeartbeatResponse { cancel_input_event: Some(event) });
+            }
+            let Some(mut change) = change else { break };
+            if !matches!(tokio::time::timeout_at(deadline, change.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        Ok(pb::ContainerHeartbeatResponse::default())
+    }
+
+    pub(super) async fn function_get_inputs(
+        &self,
+        caller: &Caller,
+        request: pb::FunctionGetInputsRequest,
+    ) -> Result<pb::FunctionGetInputsResponse, Status> {
+        let task_id = caller.task_id()?;
+        let most = request.batch_max_size.max(1) as usize;
+        let deadline = tokio::time::Instant::now() + INPUTS_HOLD;
+        loop {
+            let (take, now) = self.with_scheduler(|scheduler, now| (scheduler.take_inputs(task_id, most, now), now));
+            match take {
+                Take::Inputs(inputs) => {
+                    return Ok(pb::FunctionGetInputsResponse { inputs, ..Default::default() });
+                }
+                Take::Stop => {
+                    let stop = pb::FunctionGetInputsItem { kill_switch: true, ..Default::default() };
+                    return Ok(pb::FunctionGetInputsResponse { inputs: vec![stop], ..Default::default() });
+                }
+                Take::Wait { mut change, until } => {
+                    let idle = super::call::seconds((until - now).max(0.01));
+                    let wake = deadline.min(tokio::time::Instant::now() + idle);
+                    let _ = tokio::time::timeout_at(wake, change.changed()).await;
+                    if tokio::time::Instant::now() >= deadline {
+                        return Ok(pb::FunctionGetInputsResponse::default());
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) async fn function_put_outputs(
+        &self,
+        caller: &Caller,
+        request: pb::FunctionPutOutputsRequest,
+    ) -> Result<(), Status> {
+        let task_id = caller.task_id()?;
+        for item in &request.outputs {
+            let durable = self.with_scheduler(|scheduler, _| {
+                let input = scheduler.input(&item.input_id).filter(|input| !input.is_done())?;
+                let call = scheduler.call(&input.call_id).filter(|call| call.durable)?;
+                Some((call.id.clone(), input.idx))
+            });
+            let Some((call_id, idx)) = durable else { continue };
+            let output = pb::FunctionGetOutputsItem {
+                result: item.result.clone(),
+                idx,
+                input_id: item.input_id.clone(),
+                gen_index: item.gen_index,
+                data_format: item.data_format,
+                task_id: task_id.to_owned(),
+                input_started_at: item.input_started_at,
+                output_created_at: item.output_created_at,
+                ..Default::default()
+            };
+            // The container repeats this for ever, until it is written.
+            self.durable
+                .save_output(&call_id, &output)
+                .await
+                .map_err(|error| Status::unavailable(format!("an output could not be written: {error}")))?;
+        }
+        self.with_scheduler(|scheduler, now| scheduler.put_outputs(task_id, request.outputs, now));
+        Ok(())
+    }
+
+    pub(super) async fn task_result(&self, caller: &Caller, request: pb::TaskResultRequest) -> Result<(), Status> {
+        let task_id = caller.task_id()?;
+        let failed = request.result.filter(|result| {
+            !matches!(
+                result.status(),
+                pb::generic_result::GenericStatus::Success | pb::generic_result::GenericStatus::Unspecified
+            )
+        });
+        if let Some(result) = failed {
+            self.with_scheduler(|scheduler, _| scheduler.report_result(task_id, result));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! Functions: announced, defined, bound to parameters, looked up.
+
+use homeport_proto::client as pb;
+use homeport_proto::record as rec;
+use prost::Message as _;
+use tonic::Status;
+
+use super::app::environment;
+use super::missing;
+use crate::auth::Caller;
+use crate::control::Control;
+use crate::functions;
+use crate::ids;
+
+impl Control {
+    pub(super) async fn function_precreate(
+        &self,
+        caller: &Caller,
+        request: pb::FunctionPrecreateRequest,
+    ) -> Result<pb::FunctionPrecreateResponse, Status> {
+        let function_id = match request.existing_function_id.as_str() {
+            "" => self.new_id(caller, "fu", request.function_name.as_bytes()),
+            existing => existing.to_owned(),
+        };
+        // The definition in force stays until a new one is created.
+        let mut function =
+            self.registry.function(&function_id).map(|known| (*known).clone()).unwrap_or_else(|| rec::Function {
+                id: function_id.clone(),
+                app_id: request.app_id.clone(),
+                client_version: caller.client_version.clone(),
+                ..Default::default()
+            });
+        function.precreate = Some(request);
+        let function = self.registry.put_function(function).await?;
+        let handle_metadata = Some(functions::handle(&self.registry, &function));
+        Ok(pb::FunctionPrecreateResponse { function_id, handle_metadata })
+    }
+
+    pub(super) async fn function_create(
+        &self,
+        caller: &Caller,
+        request: pb::FunctionCreateRequest,
+    ) -> Result<pb::FunctionCreateResponse, Status> {
+        if self.registry.app(&request.app_id).is_none() {
+            return Err(missing("app", &request.app_id));
+        }
+        let named = request.function.as_ref().map(|function| function.function_name.clone());
+        let name = named.or_else(|| request.function_data.as_ref().map(|data| data.function_name.clone()));
+        let function_id = match request.existing_function_id.as_str() {
+            "" => self.new_id(caller, "fu", name.unwrap_or_default().as_bytes()),
+            existing => existing.to_owned(),
+        };
+        let known = self.registry.function(&function_id);
+        let function = rec::Function {
+            id: function_id.clone(),
+            app_id: request.app_id,
+            client_version: caller.client_version.clone(),
+            precreate: known.as_ref().and_then(|known| known.precreate.clone()),
+            definition: request.function,
+            data: request.function_data,
+            binding: None,
+            generation: known.map_or(0, |known| known.generation) + 1,
+        };
+        let definition = functions::definition(&self.registry, &function)
+            .ok_or_else(|| Status::invalid_argument("the request defines no function"))?;
+        self.refuse_what_is_missing(&definition)?;
+        let function = self.registry.put_function(function).await?;
+        self.refresh_pool(&function);
+        self.with_scheduler(|scheduler, now| scheduler.renew(&function.id, now));
+        Ok(pb::FunctionCreateResponse {
+            function_id,
+            function: Some(definition),
+            handle_metadata: Some(functions::handle(&self.registry, &function)),
+            function_data: functions::data(&self.registry, &function),
+            ..Default::default()
+        })
+    }
+
+    /// A function that could never start is refused when it is made, not when it is called.
+    fn refuse_what_is_missing(&self, definition: &pb::Function) -> Result<(), Status> {
+        let name = &definition.function_name;
+        let refuse = |what: &str| Err(Status::failed_precondition(format!("{name}: this Homeport has no {what} yet")));
+        if definition.webhook_config.as_ref().is_some_and(|config| config.r#type != 0) {
+            return refuse("web endpoints");
+        }
+        if definition.schedule.is_some() {
+            return refuse("schedules");
+        }
+        if !definition.volume_mounts.is_empty() {
+            return refuse("Volumes");
+        }
+        for mount_id in &definition.mount_ids {
+            if self.registry.mount(mount_id).is_none() {
+                return Err(missing("mount", mount_id));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn function_get(
+        &self,
+        _: &Caller,
+        request: pb::FunctionGetRequest,
+    ) -> Result<pb::FunctionGetResponse, Status> {
+        let environment = environment(&request.environment_name);
+        let app = self.registry.deployed_app(&request.app_name, &environment).ok_or_else(|| {
+            Status::not_found(format!("no app `{}` is deployed in environment `{environment}`", request.app_name))
+        })?;
+        let function = app.function_ids.get(&request.object_tag).and_then(|id| self.registry.function(id));
+        let function = function.ok_or_else(|| {
+            Status::not_found(format!("the app `{}` has no function `{}`", request.app_name, request.object_tag))
+        })?;
+        Ok(pb::FunctionGetResponse {
+            function_id: function.id.clone(),
+            handle_metadata: Some(functions::handle(&self.registry, &function)),
+            function: functions::data(&self.registry, &function),
+            ..Default::default()
+        })
+    }
+
+    pub(super) async fn function_bind_params(
+        &self,
+        _: &Caller,
+        request: pb::FunctionBindParamsRequest,
+    ) -> Result<pb::FunctionBindParamsResponse, Status> {
+        let asked =
+            self.registry.function(&request.function_id).ok_or_else(|| missing("function", &request.function_id))?;
+        // A bound placeholder of a method leads to the bound class.
+        let target = functions::route(&self.registry, &asked).pool_id;
+        let bound = self.bind(&target, &request).await?;
+        let mut function = bound;
+        if target != asked.id {
+            let mut definition = functions::definition(&self.registry, &asked)
+                .ok_or_else(|| missing("function", &request.function_id))?;
+            definition.use_function_id.clone_from(&function.id);
+            let placeholder = rec::Function {
+                id: ids::derived("fu", &[asked.id.as_bytes(), function.id.as_bytes()]),
+                app_id: asked.app_id.clone(),
+                client_version: asked.client_version.clone(),
+                definition: Some(definition),
+                generation: asked.generation,
+                ..Default::default()
+            };
+            function = self.registry.put_function(placeholder).await?;
+        }
+        Ok(pb::FunctionBindParamsResponse {
+            bound_function_id: function.id.clone(),
+            handle_metadata: Some(functions::handle(&self.registry, &function)),
+        })
+    }
+
+    /// The function `id` with parameters. The same parameters give the same function, so that all
+    /// callers share its containers.
+    async fn bind(
+        &self,
+        id: &str,
+        request: &pb::FunctionBindParamsRequest,
+    ) -> Result<std::sync::Arc<rec::Function>, Status> {
+        let base = self.registry.function(id).ok_or_else(|| missing("function", id))?;
+        let options = request.function_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let generation = base.generation.to_le_bytes();
+        let bound_id =
+            ids::derived("fu", &[id.as_bytes(), &generation, &request.serialized_params, options.as_slice()]);
+        if let Some(known) = self.registry.function(&bound_id) {
+            return Ok(known);
+        }
+        let function = rec::Function {
+            id: bound_id,
+            app_id: base.app_id.clone(),
+            client_version: base.client_version.clone(),
+            binding: Some(rec::Binding {
+                function_id: id.to_owned(),
+                serialized_params: request.serialized_params.clone(),
+                options: request.function_options.clone(),
+            }),
+            generation: base.generation,
+            ..Default::default()
+        };
+        tracing::debug!(function = function.id, bytes = function.encoded_len(), "function bound to parameters");
+        let function = self.registry.put_function(function).await?;
+        self.refresh_pool(&function);
+        Ok(function)
+    }
+
+    pub(super) async fn function_get_serialized(
+        &self,
+        _: &Caller,
+        request: pb::FunctionGetSerializedRequest,
+    ) -> Result<pb::FunctionGetSerializedResponse, Status> {
+        let function =
+            self.registry.function(&request.function_id).ok_or_else(|| missing("function", &request.function_id))?;
+        let definition = functions::definition(&self.registry, &function)
+            .ok_or_else(|| missing("the definition of function", &request.function_id))?;
+        Ok(pb::FunctionGetSerializedResponse {
+            function_serialized: definition.function_serialized,
+            class_serialized: definition.class_serialized,
+        })
+    }
+
+    pub(super) async fn function_get_dynamic_concurrency(
+        &self,
+        _: &Caller,
+        request: pb::FunctionGetDynamicConcurrencyRequest,
+    ) -> Result<pb::FunctionGetDynamicConcurrencyResponse, Status> {
+        Ok(pb::FunctionGetDynamicConcurrencyResponse { concurrency: request.max_concurrency.max(1) })
+    }
+}

@@ -1,0 +1,102 @@
+//! Logs of apps.
+
+use homeport_proto::client as pb;
+use tonic::Status;
+
+use super::{Answers, LONG_POLL, call, missing};
+use crate::auth::Caller;
+use crate::control::Control;
+use crate::logs::{Entry, Source};
+
+impl Control {
+    pub(super) fn app_get_logs(
+        &self,
+        _: &Caller,
+        request: pb::AppGetLogsRequest,
+    ) -> Result<Answers<pb::TaskLogsBatch>, Status> {
+        let app_id = request.app_id.clone();
+        if self.registry.app(&app_id).is_none() {
+            return Err(missing("app", &app_id));
+        }
+        let control = self.clone();
+        let mut last = entry_number(&request.last_entry_id);
+        let timeout = if request.timeout > 0.0 { request.timeout.into() } else { LONG_POLL };
+        let deadline = tokio::time::Instant::now() + call::seconds(timeout);
+        Ok(Box::pin(async_stream::stream! {
+            loop {
+                let mut page = control.logs.page(&app_id, last);
+                for entry in &page.entries {
+                    last = entry.number;
+                    if wanted(entry, &request) {
+                        yield Ok(batch(entry));
+                    }
+                }
+                if page.done {
+                    let entry_id = format!("{last}-0");
+                    yield Ok(pb::TaskLogsBatch { entry_id, app_done: true, ..Default::default() });
+                    return;
+                }
+                if page.entries.is_empty()
+                    && !matches!(tokio::time::timeout_at(deadline, page.change.changed()).await, Ok(Ok(())))
+                {
+                    return;
+                }
+            }
+        }))
+    }
+
+    pub(super) async fn app_fetch_logs(
+        &self,
+        _: &Caller,
+        request: pb::AppFetchLogsRequest,
+    ) -> Result<pb::AppFetchLogsResponse, Status> {
+        let time = |stamp: Option<prost_types::Timestamp>, default: f64| {
+            stamp.map_or(default, |at| at.seconds as f64 + f64::from(at.nanos) * 1e-9)
+        };
+        let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };
+        let since = time(request.since, 0.0);
+        let until = time(request.until, f64::MAX);
+        let filter = pb::AppGetLogsRequest {
+            function_id: request.function_id,
+            task_id: request.task_id,
+            ..Default::default()
+        };
+        let entries = self.logs.between(&request.app_id, since, until, limit);
+        let batches = entries.iter().filter(|entry| wanted(entry, &filter)).map(batch).collect();
+        Ok(pb::AppFetchLogsResponse { batches })
+    }
+}
+
+pub(super) fn entry_number(entry_id: &str) -> u64 {
+    entry_id.split('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+fn wanted(entry: &Entry, request: &pb::AppGetLogsRequest) -> bool {
+    (request.task_id.is_empty() || request.task_id == entry.task_id)
+        && (request.function_id.is_empty() || request.function_id == entry.function_id)
+}
+
+fn batch(entry: &Entry) -> pb::TaskLogsBatch {
+    pb::TaskLogsBatch {
+        task_id: entry.task_id.clone(),
+        function_id: entry.function_id.clone(),
+        entry_id: format!("{}-0", entry.number),
+        items: vec![lines(entry)],
+        ..Default::default()
+    }
+}
+
+pub(super) fn lines(entry: &Entry) -> pb::TaskLogs {
+    let descriptor = match entry.source {
+        Source::Stdout => pb::FileDescriptor::Stdout,
+        Source::Stderr => pb::FileDescriptor::Stderr,
+        Source::Server => pb::FileDescriptor::Info,
+    };
+    pb::TaskLogs {
+        data: entry.text.clone(),
+        timestamp: entry.at,
+        timestamp_ns: (entry.at * 1e9) as u64,
+        file_descriptor: descriptor.into(),
+        ..Default::default()
+    }
+}
