@@ -3,6 +3,7 @@
 mod directory;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -18,10 +19,10 @@ pub use directory::DirectoryCatalog;
 #[async_trait]
 pub trait ModelCatalog: Send + Sync {
     /// The record of `repo`, or `None` if there is no such model.
-    async fn get(&self, repo: &RepoId) -> Result<Option<ModelRecord>, CatalogError>;
+    async fn get(&self, repo: &RepoId) -> Result<Option<Arc<ModelRecord>>, CatalogError>;
 
     /// All records, in order of their names.
-    async fn list(&self) -> Result<Vec<ModelRecord>, CatalogError>;
+    async fn list(&self) -> Result<Vec<Arc<ModelRecord>>, CatalogError>;
 
     /// Stores a record whose version is one above the stored one (1 if there is none), else
     /// fails with [`CatalogError::Conflict`]: read it again, apply the change again, put again.

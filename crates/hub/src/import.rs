@@ -181,7 +181,7 @@ async fn move_branch(
     let mut conflicts = 0;
     loop {
         let stored = catalog.get(&request.repo).await?;
-        let Some(changed) = with_branch_at(stored, request, &commit) else {
+        let Some(changed) = with_branch_at(stored.as_deref(), request, &commit) else {
             return Ok(false);
         };
         match catalog.put(&changed).await {
@@ -194,11 +194,11 @@ async fn move_branch(
 
 /// The record with the branch at the commit; `None` if it is there already.
 fn with_branch_at(
-    stored: Option<ModelRecord>,
+    stored: Option<&ModelRecord>,
     request: &ImportRequest,
     commit: &Commit,
 ) -> Option<ModelRecord> {
-    let mut record = stored.unwrap_or_else(|| ModelRecord {
+    let mut record = stored.cloned().unwrap_or_else(|| ModelRecord {
         format: FORMAT,
         repo: request.repo.clone(),
         version: 0,

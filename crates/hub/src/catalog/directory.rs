@@ -2,10 +2,16 @@
 //!
 //! A server and a command-line import in another process may use one directory at once: changes
 //! are made under a file lock, and readers need none because files are replaced as a whole.
+//! Parsed records are remembered until their file is another one: a client asks for a model once
+//! for each of its files, and a record grows with the model's history.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
@@ -17,10 +23,41 @@ use crate::repo::RepoId;
 const LOCK_FILE: &str = ".lock";
 const RECORD_ENDING: &str = ".json";
 
+/// File systems stamp changes by ticks of up to 10 ms, in which a second file could get the
+/// number and stamp of a first. A record is remembered once its file is older than that.
+const SETTLED: Duration = Duration::from_millis(50);
+
 /// Models as `ORG--NAME.json` files in a directory.
 #[derive(Debug, Clone)]
 pub struct DirectoryCatalog {
     directory: PathBuf,
+    parsed: Arc<Mutex<HashMap<PathBuf, Parsed>>>,
+}
+
+/// A record with what told its file apart from the others of that name.
+#[derive(Debug, Clone)]
+struct Parsed {
+    stamp: Stamp,
+    record: Arc<ModelRecord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn is_settled(&self) -> bool {
+        let (seconds, nanos) = self.changed;
+        let since_1970 = Duration::new(
+            u64::try_from(seconds).unwrap_or_default(),
+            u32::try_from(nanos).unwrap_or_default(),
+        );
+        let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + since_1970);
+        age.is_ok_and(|age| age > SETTLED)
+    }
 }
 
 impl DirectoryCatalog {
@@ -36,6 +73,7 @@ impl DirectoryCatalog {
         }
         Ok(DirectoryCatalog {
             directory: directory.to_owned(),
+            parsed: Arc::default(),
         })
     }
 
@@ -44,11 +82,47 @@ impl DirectoryCatalog {
         self.directory.join(format!("{stem}{RECORD_ENDING}"))
     }
 
-    fn read(&self, repo: &RepoId) -> Result<Option<ModelRecord>, CatalogError> {
-        read_record(&self.path_of(repo))
+    fn read(&self, repo: &RepoId) -> Result<Option<Arc<ModelRecord>>, CatalogError> {
+        self.read_file(&self.path_of(repo))
     }
 
-    fn read_all(&self) -> Result<Vec<ModelRecord>, CatalogError> {
+    fn read_file(&self, path: &Path) -> Result<Option<Arc<ModelRecord>>, CatalogError> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.parsed().remove(path);
+                return Ok(None);
+            }
+            Err(source) => return Err(io("open", path, source)),
+        };
+        let found = file.metadata().map_err(|e| io("look at", path, e))?;
+        let stamp = Stamp {
+            inode: found.ino(),
+            bytes: found.len(),
+            changed: (found.ctime(), found.ctime_nsec()),
+        };
+        if let Some(known) = self.parsed().get(path).filter(|known| known.stamp == stamp) {
+            return Ok(Some(known.record.clone()));
+        }
+        let mut json = Vec::new();
+        file.read_to_end(&mut json)
+            .map_err(|e| io("read", path, e))?;
+        let record = Arc::new(parse(&json, path)?);
+        if stamp.is_settled() {
+            let parsed = Parsed {
+                stamp,
+                record: record.clone(),
+            };
+            self.parsed().insert(path.to_owned(), parsed);
+        }
+        Ok(Some(record))
+    }
+
+    fn parsed(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Parsed>> {
+        self.parsed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_all(&self) -> Result<Vec<Arc<ModelRecord>>, CatalogError> {
         let mut records = Vec::new();
         let entries = fs::read_dir(&self.directory).map_err(|e| io("list", &self.directory, e))?;
         for entry in entries {
@@ -60,7 +134,7 @@ impl DirectoryCatalog {
                 continue;
             }
             // It may have been removed since the directory was read.
-            records.extend(read_record(&entry.path())?);
+            records.extend(self.read_file(&entry.path())?);
         }
         records.sort_by(|a, b| a.repo.cmp(&b.repo));
         Ok(records)
@@ -134,12 +208,12 @@ impl DirectoryCatalog {
 
 #[async_trait]
 impl ModelCatalog for DirectoryCatalog {
-    async fn get(&self, repo: &RepoId) -> Result<Option<ModelRecord>, CatalogError> {
+    async fn get(&self, repo: &RepoId) -> Result<Option<Arc<ModelRecord>>, CatalogError> {
         let repo = repo.clone();
         self.off_thread(move |catalog| catalog.read(&repo)).await
     }
 
-    async fn list(&self) -> Result<Vec<ModelRecord>, CatalogError> {
+    async fn list(&self) -> Result<Vec<Arc<ModelRecord>>, CatalogError> {
         self.off_thread(|catalog| catalog.read_all()).await
     }
 
@@ -154,25 +228,20 @@ impl ModelCatalog for DirectoryCatalog {
     }
 }
 
-fn read_record(path: &Path) -> Result<Option<ModelRecord>, CatalogError> {
-    let json = match fs::read(path) {
-        Ok(json) => json,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io("read", path, source)),
-    };
+fn parse(json: &[u8], path: &Path) -> Result<ModelRecord, CatalogError> {
     let unreadable = |reason: String| CatalogError::Unreadable {
         path: path.to_owned(),
         reason,
     };
     let record: ModelRecord =
-        serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))?;
+        serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
     if record.format != FORMAT {
         let format = record.format;
         return Err(unreadable(format!(
             "it has format {format}, {FORMAT} is known here"
         )));
     }
-    Ok(Some(record))
+    Ok(record)
 }
 
 fn sync_directory(directory: &Path) -> Result<(), CatalogError> {
@@ -212,8 +281,9 @@ mod tests {
         catalog.put(&b).await.unwrap();
         catalog.put(&a).await.unwrap();
         let reopened = DirectoryCatalog::open(&parent.path().join("models")).unwrap();
-        assert_eq!(reopened.get(&a.repo).await.unwrap(), Some(a.clone()));
-        assert_eq!(reopened.list().await.unwrap(), [a.clone(), b]);
+        assert_eq!(reopened.get(&a.repo).await.unwrap().as_deref(), Some(&a));
+        let listed = reopened.list().await.unwrap();
+        assert_eq!(listed, [Arc::new(a.clone()), Arc::new(b)]);
         assert!(reopened.remove(&a.repo).await.unwrap());
         assert!(!reopened.remove(&a.repo).await.unwrap());
         assert_eq!(reopened.get(&a.repo).await.unwrap(), None);
@@ -238,6 +308,25 @@ mod tests {
         );
         record.version = 2;
         catalog.put(&record).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_change_by_another_process_is_seen_at_once() {
+        let (parent, catalog) = catalog();
+        let other = DirectoryCatalog::open(&parent.path().join("models")).unwrap();
+        let mut record = record_of("a/b", &[b"1"]);
+        for version in 1..20 {
+            record.version = version;
+            other.put(&record).await.unwrap();
+            let seen = catalog.get(&record.repo).await.unwrap().unwrap();
+            assert_eq!(seen.version, version);
+        }
+        tokio::time::sleep(SETTLED * 2).await;
+        let seen = catalog.get(&record.repo).await.unwrap().unwrap();
+        let again = catalog.get(&record.repo).await.unwrap().unwrap();
+        assert!(Arc::ptr_eq(&seen, &again));
+        other.remove(&record.repo).await.unwrap();
+        assert_eq!(catalog.get(&record.repo).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What a request's path is about: repository, revision, path in it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
@@ -43,7 +44,7 @@ impl FromRequestParts<HubState> for Target {
 
 impl Target {
     /// The record of the repository.
-    pub(super) async fn model(&self, state: &HubState) -> Result<ModelRecord, HubError> {
+    pub(super) async fn model(&self, state: &HubState) -> Result<Arc<ModelRecord>, HubError> {
         let unknown = || HubError::RepoNotFound(self.repo.clone());
         let repo: RepoId = self.repo.parse().map_err(|_| unknown())?;
         state.catalog.get(&repo).await?.ok_or_else(unknown)
