@@ -229,3 +229,26 @@ async fn where_a_token_is_required_others_are_refused() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_servers_other_paths_stay_its_own() {
+    let model = model().await;
+    let own = || axum::routing::any(async || "own");
+    let app = Router::new()
+        .route("/modal.client.ModalClient/{*method}", own())
+        .route("/blobs/{id}/parts/{number}", own())
+        .route("/healthz", own())
+        .merge(router(model.hub.state.clone()))
+        .fallback(async || "fallback");
+    for (path, answer) in [
+        ("/modal.client.ModalClient/resolve/main/x", "own"),
+        ("/blobs/1/parts/2", "own"),
+        ("/healthz", "own"),
+        ("/other.Service/Method", "fallback"),
+        ("/", "fallback"),
+        ("/org/tiny/resolve/main/README.md", "# A model\n"),
+    ] {
+        let response = ask(&app, "GET", path, &[]).await;
+        assert_eq!(bytes(response).await, answer.as_bytes(), "{path}");
+    }
+}
