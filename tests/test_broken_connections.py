@@ -6,6 +6,7 @@ from harness.broken_line import broken_line
 from harness.client import Client
 
 
+@pytest.mark.once  # older clients repeat only some of their requests
 @pytest.mark.parametrize("first", [4, 8, 14, 22])
 def test_a_repeated_request_makes_no_second_input(client: Client, first: int) -> None:
     with broken_line(client.server.port, [first, 3, 6, 9]) as line:

@@ -29,11 +29,12 @@ class Run:
 
     @property
     def results(self) -> Dict[str, Any]:
-        """What the program reported with `report()`, by name."""
+        """What the program reported in `RESULT {…}` lines, by name."""
         found = {}
-        for line in self.output.splitlines():
-            if line.startswith(RESULT):
-                found.update(json.loads(line[len(RESULT) :]))
+        for text in self.output.split(RESULT)[1:]:
+            # Output of a function may follow on the same line.
+            found.update(json.JSONDecoder().raw_decode(text)[0])
+        assert found, f"the program reported nothing:\n{self}"
         return found
 
     @property
@@ -115,7 +116,6 @@ class Client:
             "LANG": "C.UTF-8",
             "COLUMNS": "200",
             "PYTHONPATH": f"{PROGRAMS}:{EXAMPLES}",
-            "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "MODAL_CONFIG_PATH": str(self.home / "modal.toml"),
             "MODAL_SERVER_URL": self.server.url,

@@ -59,7 +59,7 @@ def container():
 
 
 def report(**values):
-    print("RESULT", json.dumps(values))
+    print("RESULT " + json.dumps(values))
 
 
 @app.local_entrypoint()

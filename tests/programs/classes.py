@@ -45,7 +45,7 @@ class Broken:
 
 
 def report(**values):
-    print("RESULT", json.dumps(values))
+    print("RESULT " + json.dumps(values))
 
 
 @app.local_entrypoint()

@@ -35,7 +35,7 @@ class Multiplier:
 
 
 def report(**values):
-    print("RESULT", json.dumps(values))
+    print("RESULT " + json.dumps(values))
 
 
 @app.local_entrypoint()

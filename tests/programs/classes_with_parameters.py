@@ -22,7 +22,7 @@ class Multiplier:
 
 
 def report(**values):
-    print("RESULT", json.dumps(values))
+    print("RESULT " + json.dumps(values))
 
 
 @app.local_entrypoint()

@@ -22,4 +22,4 @@ class Counter:
 @app.local_entrypoint()
 def main():
     counter = Counter()
-    print("RESULT", json.dumps({"counts": [counter.call.remote() for _ in range(8)]}))
+    print("RESULT " + json.dumps({"counts": [counter.call.remote() for _ in range(8)]}))

@@ -59,4 +59,4 @@ def main(name: str):
         error = raised
     names = [kind.__name__ for kind in type(error).__mro__]
     took = time.monotonic() - began
-    print("RESULT", json.dumps({"types": names, "text": str(error), "seconds": took, "after": answers.remote()}))
+    print("RESULT " + json.dumps({"types": names, "text": str(error), "seconds": took, "after": answers.remote()}))

@@ -12,5 +12,5 @@ with open(sys.argv[2]) as file:
 
 with modal.enable_output(), example.app.run():
     model = example.Model()
-    print("RESULT", json.dumps({"together": model.inference.remote(sentences)}))
-    print("RESULT", json.dumps({"alone": [model.inference.remote([sentence])[0] for sentence in sentences]}))
+    print("RESULT " + json.dumps({"together": model.inference.remote(sentences)}))
+    print("RESULT " + json.dumps({"alone": [model.inference.remote([sentence])[0] for sentence in sentences]}))

@@ -14,9 +14,9 @@ def repeat(word: str, times: int = 2):
 
 @app.local_entrypoint()
 def typed(number: int, text: str = "nothing", flag: bool = False):
-    print("RESULT", json.dumps({"number": number, "text": text, "flag": flag}))
+    print("RESULT " + json.dumps({"number": number, "text": text, "flag": flag}))
 
 
 @app.local_entrypoint()
 def other():
-    print("RESULT", json.dumps({"other": True}))
+    print("RESULT " + json.dumps({"other": True}))

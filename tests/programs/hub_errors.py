@@ -32,4 +32,4 @@ def ask():
 
 @app.local_entrypoint()
 def calls():
-    print("RESULT", json.dumps(ask.remote()))
+    print("RESULT " + json.dumps(ask.remote()))

@@ -30,4 +30,4 @@ def inspect():
 
 @app.local_entrypoint()
 def main():
-    print("RESULT", json.dumps(inspect.remote()))
+    print("RESULT " + json.dumps(inspect.remote()))

@@ -13,7 +13,7 @@ def find(kind, name):
 
 
 def report(**values):
-    print("RESULT", json.dumps(values))
+    print("RESULT " + json.dumps(values))
 
 
 edition = find(modal.Function, "edition")
