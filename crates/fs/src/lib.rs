@@ -1,1 +1,162 @@
-//! Placeholder documentation, replaced as the crate is written.
+//! The kernel's side of snapshots: mounting trees, and committing what was changed through a
+//! mount.
+//!
+//! A mount is one overlay: a writable layer (where there is one) over one lower layer for each
+//! snapshot, over the store's object directory. See [`Backend`] for the two forms of lower
+//! layers. Ids are mapped on the lower layers, never on the overlay, which cannot be id-mapped.
+//!
+//! Invariants:
+//! - A layer belongs to the snapshots that it was first mounted over; with others it is refused.
+//! - A commit takes a layer's files, and only of a layer that nobody uses any more.
+//! - Snapshots, and with them mounts without a layer, never change.
+//!
+//! Absent: lazily fetched contents, swapping a mount in place, collection of cached images.
+
+mod commit;
+mod erofs;
+mod error;
+mod idmap;
+mod kernel;
+mod layer;
+mod linked;
+mod mount;
+mod overlay;
+mod probe;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+pub use commit::CommitRequest;
+pub use error::FsError;
+pub use idmap::IdMap;
+pub use layer::WritableLayer;
+pub use mount::{Mount, MountRequest};
+pub use probe::{Capabilities, Capability, probe};
+
+use error::io_error;
+use homeport_content::SnapshotId;
+use homeport_store::Store;
+use kernel::LayerMount;
+use overlay::LayerInterface;
+use rustix::fs::FlockOperation;
+
+/// How snapshots become lower layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// EROFS metadata images, with contents redirected into the object directory. Needs Linux
+    /// 6.12 (EROFS from files); 6.5 for the data-only layer.
+    Erofs,
+    /// Directory trees of hard links. Works on every kernel with overlays, but preparing a
+    /// snapshot takes a link for each file, and link counts show more names than there are.
+    Linked,
+}
+
+/// Which backend to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackendChoice {
+    /// EROFS where a real mount of it succeeds, else links.
+    #[default]
+    Auto,
+    /// EROFS or an error.
+    Erofs,
+    /// Links.
+    Linked,
+}
+
+/// Mounts and commits snapshots of one store. Share it as `Arc<SnapshotFs>`.
+#[derive(Debug)]
+pub struct SnapshotFs {
+    store: Arc<Store>,
+    dir: PathBuf,
+    backend: Backend,
+    interface: LayerInterface,
+    mounts: Mutex<HashMap<SnapshotId, Weak<LayerMount>>>,
+    /// Held while a snapshot is made mountable, so that it is done once.
+    preparing: Mutex<()>,
+    _lock: File,
+}
+
+impl SnapshotFs {
+    /// Opens the directory of mountable snapshots and layers, which is made if it is missing.
+    /// It should be on the file system of the store: commits move files from one to the other.
+    ///
+    /// Layers that an earlier process left are removed, unless another process has the directory
+    /// open now. Needs the rights to mount.
+    pub fn open(
+        store: Arc<Store>,
+        dir: &Path,
+        choice: BackendChoice,
+    ) -> Result<SnapshotFs, FsError> {
+        // Paths of the layers are read by the kernel, whatever the working directory is by then.
+        let dir = std::path::absolute(dir).map_err(io_error("find", dir))?;
+        for part in ["erofs", "layers", "linked", "scratch"] {
+            let path = dir.join(part);
+            fs::create_dir_all(&path).map_err(io_error("make the directory", &path))?;
+        }
+        let lock_path = dir.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(io_error("open", &lock_path))?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            linked::open(&dir.join("linked"))?;
+            for part in ["layers", "scratch", "linked/scratch"] {
+                erofs::remove_leftovers(&dir.join(part))?;
+            }
+        }
+        rustix::fs::flock(&lock, FlockOperation::LockShared)
+            .map_err(io_error("lock", &lock_path))?;
+        let (backend, interface) = probe::choose(&dir, choice)?;
+        tracing::debug!(?backend, ?interface, "snapshots can be mounted");
+        Ok(SnapshotFs {
+            store,
+            dir,
+            backend,
+            interface,
+            mounts: Mutex::default(),
+            preparing: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    /// The backend in use.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The store that the snapshots are in.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Makes a snapshot mountable, which its first mount would do: writes its EROFS image, or
+    /// its tree of links. Returns where that is.
+    pub fn prepare(&self, id: &SnapshotId) -> Result<PathBuf, FsError> {
+        let _one_at_a_time = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.backend {
+            Backend::Erofs => {
+                let (images, scratch) = (self.dir.join("erofs"), self.dir.join("scratch"));
+                erofs::cached_image(&images, &scratch, id, || Ok(self.store.tree(id)?))
+            }
+            Backend::Linked => linked::cached_tree(&self.dir.join("linked"), &self.store, id),
+        }
+    }
+
+    /// Makes an empty layer. The name is for people who look at the directory; two layers may
+    /// have the same.
+    pub fn new_layer(&self, name: &str) -> Result<WritableLayer, FsError> {
+        WritableLayer::create(&self.dir.join("layers"), name)
+    }
+
+    fn layer_mounts(&self) -> MutexGuard<'_, HashMap<SnapshotId, Weak<LayerMount>>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn empty_dir(&self) -> PathBuf {
+        self.dir.join("linked/empty")
+    }
+}

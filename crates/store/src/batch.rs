@@ -4,13 +4,16 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use homeport_content::{Digest, FileContent, INLINE_LIMIT};
+use homeport_content::{Digest, FileContent, INLINE_LIMIT, SnapshotId, Tree};
 
 use crate::error::io_error;
 use crate::hashing::{CopyError, copy_and_digest, digest_file};
 use crate::{Store, StoreError};
+
+/// Up to so many files are synced one by one.
+const FEW: usize = 4;
 
 /// Objects that become visible together, at the price of one sync for all of them.
 ///
@@ -94,31 +97,45 @@ impl Batch<'_> {
     }
 
     /// Makes every staged object part of the store. All bytes are on disk before the first
-    /// of them gets its name.
+    /// of them gets its name, and the names before this returns.
     pub fn publish(self) -> Result<(), StoreError> {
-        let staged = self.staged.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match staged.len() {
-            0 => return Ok(()),
-            // A sync of the whole file system pays off from a few files on.
-            1..=4 => {
-                for path in staged.values() {
-                    File::open(path)
-                        .and_then(|file| file.sync_all())
-                        .map_err(io_error("sync", path))?;
-                }
-            }
-            _ => self.store.sync()?,
+        let names = self.publish_objects()?;
+        if names.len() <= FEW {
+            return names.iter().try_for_each(|name| self.store.sync_name(name));
         }
-        let mut names: Vec<PathBuf> = Vec::with_capacity(staged.len());
+        self.store.sync()
+    }
+
+    /// Makes every staged object part of the store, then the tree, which may name them.
+    pub fn publish_with_tree(self, tree: &Tree) -> Result<SnapshotId, StoreError> {
+        tree.validate()?;
+        self.publish_objects()?;
+        self.store.put_tree(tree)
+    }
+
+    fn publish_objects(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let staged = std::mem::take(&mut *self.staged());
+        // A sync of the whole file system pays off from a few files on.
+        if staged.len() > FEW {
+            self.store.sync()?;
+        } else {
+            for path in staged.values() {
+                File::open(path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(io_error("sync", path))?;
+            }
+        }
+        let mut names = Vec::with_capacity(staged.len());
         for (digest, path) in &staged {
             let place = self.store.object_path(digest);
             self.store.publish(path, &place)?;
             names.push(place);
         }
-        if names.len() <= 4 {
-            return names.iter().try_for_each(|name| self.store.sync_name(name));
-        }
-        self.store.sync()
+        Ok(names)
+    }
+
+    fn staged(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_with_head(
@@ -154,8 +171,7 @@ impl Batch<'_> {
     }
 
     fn known(&self, digest: &Digest) -> bool {
-        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
-        staged.contains_key(digest) || self.store.contains(digest)
+        self.staged().contains_key(digest) || self.store.contains(digest)
     }
 
     fn stage(&self, digest: Digest, path: PathBuf) -> Result<(), StoreError> {
@@ -163,8 +179,7 @@ impl Batch<'_> {
             return fs::remove_file(&path).map_err(io_error("remove", &path));
         }
         strip_metadata(&path)?;
-        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
-        staged.insert(digest, path);
+        self.staged().insert(digest, path);
         Ok(())
     }
 }

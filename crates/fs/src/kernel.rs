@@ -1,0 +1,202 @@
+//! The kernel's mount calls, each with an error that says what was tried and what the kernel
+//! wrote about it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    move_mount, open_tree, unmount,
+};
+
+use crate::error::{FsError, io_error};
+
+/// A file system that is being configured.
+pub(crate) struct Context<'a> {
+    fd: OwnedFd,
+    target: &'a str,
+}
+
+impl<'a> Context<'a> {
+    /// Starts a mount of a file system of this type; `target` is for messages.
+    pub(crate) fn open(kind: &str, target: &'a str) -> Result<Context<'a>, FsError> {
+        let fd = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| FsError::Mount {
+            target: target.to_owned(),
+            step: format!("fsopen {kind}"),
+            messages: String::new(),
+            source: errno.into(),
+        })?;
+        Ok(Context { fd, target })
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<(), FsError> {
+        fsconfig_set_flag(&self.fd, key).map_err(|errno| self.failed(format!("`{key}`"), errno))
+    }
+
+    pub(crate) fn string(&self, key: &str, value: &str) -> Result<(), FsError> {
+        fsconfig_set_string(&self.fd, key, value)
+            .map_err(|errno| self.failed(format!("`{key}={value}`"), errno))
+    }
+
+    pub(crate) fn descriptor(&self, key: &str, fd: BorrowedFd<'_>) -> Result<(), FsError> {
+        fsconfig_set_fd(&self.fd, key, fd)
+            .map_err(|errno| self.failed(format!("`{key}` by descriptor"), errno))
+    }
+
+    /// Makes the mount, attached nowhere.
+    pub(crate) fn mount(self, read_only: bool) -> Result<OwnedFd, FsError> {
+        fsconfig_create(&self.fd).map_err(|errno| self.failed("fsconfig create".into(), errno))?;
+        let attributes = if read_only {
+            MountAttrFlags::MOUNT_ATTR_RDONLY
+        } else {
+            MountAttrFlags::empty()
+        };
+        fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|errno| self.failed("fsmount".into(), errno))
+    }
+
+    fn failed(&self, step: String, errno: rustix::io::Errno) -> FsError {
+        FsError::Mount {
+            target: self.target.to_owned(),
+            step,
+            messages: self.messages(),
+            source: errno.into(),
+        }
+    }
+
+    /// What the kernel has to say, one message a read, until it has no more.
+    fn messages(&self) -> String {
+        let mut all = Vec::new();
+        let mut buffer = [0_u8; 1024];
+        while let Ok(length) = rustix::io::read(&self.fd, &mut buffer) {
+            if length == 0 || all.len() > 16 {
+                break;
+            }
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            // Messages begin with their level: `e `, `w ` or `i `.
+            all.push(text.get(2..).unwrap_or_default().trim_end().to_owned());
+        }
+        all.join("; ")
+    }
+}
+
+/// A copy of the mount behind `fd`, attached nowhere, with its ids mapped by a user namespace.
+pub(crate) fn id_mapped(
+    fd: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    target: &str,
+) -> Result<OwnedFd, FsError> {
+    let failed = |step: &str, source: io::Error| FsError::Mount {
+        target: target.to_owned(),
+        step: step.to_owned(),
+        messages: String::new(),
+        source,
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = open_tree(fd, "", flags)
+        .map_err(|errno| failed("open_tree of a layer", errno.into()))?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+    };
+    // SAFETY: the path is an empty C string, and the attributes outlive the call, which is told
+    // their size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            copy.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result != 0 {
+        let error = io::Error::last_os_error();
+        return Err(failed("mount_setattr to map the ids of a layer", error));
+    }
+    Ok(copy)
+}
+
+/// Attaches a mount at `target`.
+pub(crate) fn attach(fd: BorrowedFd<'_>, target: &Path) -> Result<(), FsError> {
+    move_mount(fd, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(io_error("attach a mount at", target))
+}
+
+/// Takes the mount away from `target` now, while it is used by nobody.
+pub(crate) fn detach(target: &Path) -> io::Result<()> {
+    Ok(unmount(target, UnmountFlags::NOFOLLOW)?)
+}
+
+/// Takes the mount away from `target`; it lives on for who uses it.
+pub(crate) fn detach_lazily(target: &Path) -> io::Result<()> {
+    Ok(unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?)
+}
+
+static NEXT_PLACE: AtomicU64 = AtomicU64::new(0);
+
+/// A mount that serves as a layer of others.
+///
+/// Kernels before 6.15 take layers only from the mount table, so there it is attached at a
+/// place of its own until it is dropped.
+#[derive(Debug)]
+pub(crate) struct LayerMount {
+    fd: OwnedFd,
+    place: Option<PathBuf>,
+}
+
+impl LayerMount {
+    /// Wraps a mount; attaches it below `places` if that is given.
+    pub(crate) fn new(fd: OwnedFd, places: Option<&Path>) -> Result<LayerMount, FsError> {
+        let Some(places) = places else {
+            return Ok(LayerMount { fd, place: None });
+        };
+        let number = NEXT_PLACE.fetch_add(1, Ordering::Relaxed);
+        let place = places.join(format!("{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&place).map_err(io_error("make the directory", &place))?;
+        let attached = attach(fd.as_fd(), &place);
+        let mount = LayerMount {
+            fd,
+            place: Some(place),
+        };
+        attached.map(|()| mount)
+    }
+
+    /// The root of the mount.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for LayerMount {
+    fn drop(&mut self) {
+        let Some(place) = &self.place else {
+            return;
+        };
+        match detach_lazily(place) {
+            Ok(()) => {}
+            // Attaching had failed.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => tracing::warn!(%error, place = %place.display(), "a layer stays mounted"),
+        }
+        if let Err(error) = std::fs::remove_dir(place) {
+            tracing::warn!(%error, place = %place.display(), "a mount point stays");
+        }
+    }
+}
+
+/// A copy of the mount that a directory is on, with that directory as its root, attached
+/// nowhere.
+pub(crate) fn bind(path: &Path) -> Result<OwnedFd, FsError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, path, flags).map_err(io_error("open as a mount", path))
+}

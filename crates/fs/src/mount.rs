@@ -1,0 +1,188 @@
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use homeport_content::SnapshotId;
+
+use crate::error::{FsError, io_error};
+use crate::kernel::{self, LayerMount};
+use crate::layer::LayerFiles;
+use crate::overlay::{LayerInterface, Overlay, open_directory};
+use crate::{Backend, IdMap, SnapshotFs, WritableLayer};
+
+/// What to mount, and where.
+#[derive(Debug)]
+pub struct MountRequest<'a> {
+    /// Snapshots, uppermost first: entries of the first hide those of the others. The last is
+    /// the image.
+    pub lowers: &'a [SnapshotId],
+    /// Where changes go; without it the mount is read-only.
+    pub layer: Option<&'a WritableLayer>,
+    /// An existing directory.
+    pub target: &'a Path,
+    /// Ids as seen by a container with its own user namespace.
+    pub id_map: Option<&'a IdMap>,
+}
+
+/// A mounted tree. Dropping it unmounts, lazily if it is still in use.
+#[derive(Debug)]
+pub struct Mount {
+    target: PathBuf,
+    layer: Option<Arc<LayerFiles>>,
+    /// Keeps the layers in the cache of mounts, for others that want the same.
+    _lowers: Vec<Arc<LayerMount>>,
+    attached: bool,
+}
+
+impl Mount {
+    /// Where the tree is.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Takes the mount away. If some process still uses it, that is an error, the tree is
+    /// detached for others, and its layer can no longer be committed.
+    pub fn unmount(mut self) -> Result<(), FsError> {
+        match kernel::detach(&self.target) {
+            Ok(()) => {
+                self.attached = false;
+                if let Some(layer) = &self.layer {
+                    layer.end_mount();
+                }
+                Ok(())
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(FsError::Busy {
+                target: self.target.clone(),
+            }),
+            Err(error) => Err(io_error("unmount", &self.target)(error)),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !self.attached {
+            return;
+        }
+        match kernel::detach(&self.target) {
+            Ok(()) => {
+                if let Some(layer) = &self.layer {
+                    layer.end_mount();
+                }
+            }
+            Err(_) => {
+                if let Err(error) = kernel::detach_lazily(&self.target) {
+                    let target = self.target.display();
+                    tracing::error!(%error, %target, "a snapshot stays mounted");
+                }
+            }
+        }
+    }
+}
+
+impl SnapshotFs {
+    /// Mounts snapshots, one over the other, with the layer above them.
+    pub fn mount(&self, request: MountRequest<'_>) -> Result<Mount, FsError> {
+        let Some(image) = request.lowers.last() else {
+            return Err(FsError::NoSnapshots(request.target.to_owned()));
+        };
+        let mut seen = HashSet::new();
+        let mut lowers = Vec::new();
+        for id in request.lowers.iter().filter(|id| seen.insert(**id)) {
+            lowers.push(self.layer_mount(id)?);
+        }
+        let target = request.target.display().to_string();
+        let mut mapped = Vec::new();
+        if let Some(map) = request.id_map {
+            for lower in &lowers {
+                let copy = kernel::id_mapped(lower.fd(), map.userns.as_fd(), &target)?;
+                mapped.push(LayerMount::new(copy, self.places().as_deref())?);
+            }
+        }
+        let layer = request.layer.map(|layer| &layer.shared);
+        if let Some(layer) = layer {
+            let root = &self.store.tree(image)?.root.metadata;
+            layer.begin_mount(request.lowers, root, request.id_map)?;
+        }
+        let used: Vec<&LayerMount> = if mapped.is_empty() {
+            lowers.iter().map(Arc::as_ref).collect()
+        } else {
+            mapped.iter().collect()
+        };
+        let mounted = self
+            .overlay(&used, layer.map(Arc::as_ref), &target)
+            .and_then(|mount| kernel::attach(mount.as_fd(), request.target));
+        if let Err(error) = mounted {
+            if let Some(layer) = layer {
+                layer.end_mount();
+            }
+            return Err(error);
+        }
+        Ok(Mount {
+            target: request.target.to_owned(),
+            layer: layer.cloned(),
+            _lowers: lowers,
+            attached: true,
+        })
+    }
+
+    fn overlay(
+        &self,
+        lowers: &[&LayerMount],
+        layer: Option<&LayerFiles>,
+        target: &str,
+    ) -> Result<std::os::fd::OwnedFd, FsError> {
+        let objects;
+        let empty;
+        let mut fds: Vec<_> = lowers.iter().map(|lower| lower.fd()).collect();
+        let data = match self.backend {
+            Backend::Erofs => {
+                objects = open_directory(&self.store.objects_dir())?;
+                Some(objects.as_fd())
+            }
+            Backend::Linked => {
+                // Without an upper directory the kernel wants two layers at least.
+                empty = open_directory(&self.empty_dir())?;
+                fds.push(empty.as_fd());
+                None
+            }
+        };
+        let paths = layer.map(|layer| (layer.upper(), layer.work()));
+        let overlay = Overlay {
+            lowers: fds,
+            data,
+            writable: paths.as_ref().map(|(upper, work)| (&**upper, &**work)),
+        };
+        overlay.mount(self.interface, target)
+    }
+
+    /// The mount of one snapshot, shared by all overlays that use it now, and with it the
+    /// kernel's memory of its names and inodes.
+    fn layer_mount(&self, id: &SnapshotId) -> Result<Arc<LayerMount>, FsError> {
+        if let Some(mount) = self.layer_mounts().get(id).and_then(std::sync::Weak::upgrade) {
+            return Ok(mount);
+        }
+        let path = self.prepare(id)?;
+        let fd = match self.backend {
+            Backend::Erofs => crate::erofs::mount_image(&path)?,
+            Backend::Linked => kernel::bind(&path)?,
+        };
+        let mount = Arc::new(LayerMount::new(fd, self.places().as_deref())?);
+        let mut known = self.layer_mounts();
+        known.retain(|_, mount| mount.strong_count() > 0);
+        known.insert(*id, Arc::downgrade(&mount));
+        Ok(mount)
+    }
+
+    /// Where layers are attached, on kernels that need it.
+    fn places(&self) -> Option<PathBuf> {
+        let needed = self.interface.needs_attached();
+        needed.then(|| self.dir.join("mounts"))
+    }
+
+    #[doc(hidden)]
+    pub fn use_attached_layers_by_path(&mut self) {
+        self.interface = LayerInterface::Paths;
+    }
+}

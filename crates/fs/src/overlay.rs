@@ -1,0 +1,119 @@
+//! Overlays from layers: the options of the mount, and the ways in which kernels take layers.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use crate::error::{FsError, io_error};
+use crate::kernel::Context;
+
+/// How this kernel is told of the layers of an overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerInterface {
+    /// `lowerdir+` and `datadir+` by descriptor, also of mounts that are attached nowhere
+    /// (Linux 6.15).
+    Descriptors,
+    /// `lowerdir+` and `datadir+` by path, of attached mounts (Linux 6.8).
+    Paths,
+    /// One `lowerdir` with all of them, of attached mounts.
+    List,
+}
+
+impl LayerInterface {
+    /// Every interface, newest first.
+    pub(crate) const ALL: [LayerInterface; 3] = [
+        LayerInterface::Descriptors,
+        LayerInterface::Paths,
+        LayerInterface::List,
+    ];
+
+    /// Whether layers must be in the mount table.
+    pub(crate) fn needs_attached(self) -> bool {
+        self != LayerInterface::Descriptors
+    }
+}
+
+/// What an overlay consists of.
+pub(crate) struct Overlay<'a> {
+    /// Roots of the layers, uppermost first.
+    pub(crate) lowers: Vec<BorrowedFd<'a>>,
+    /// The directory of objects, for layers that redirect to it.
+    pub(crate) data: Option<BorrowedFd<'a>>,
+    /// Upper and work directory.
+    pub(crate) writable: Option<(&'a Path, &'a Path)>,
+}
+
+fn by_descriptor(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Options are limited to 255 bytes and some characters have a meaning; such paths are given by
+/// a descriptor, others as they are, for those who read the mount table.
+fn option_path(path: &Path, fd: &File) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    match path.to_str() {
+        Some(text) if text.len() < 250 && text.bytes().all(plain) => text.to_owned(),
+        _ => by_descriptor(fd),
+    }
+}
+
+impl Overlay<'_> {
+    /// Makes the overlay, attached nowhere. `target` is for messages.
+    pub(crate) fn mount(
+        &self,
+        interface: LayerInterface,
+        target: &str,
+    ) -> Result<OwnedFd, FsError> {
+        let context = Context::open("overlay", target)?;
+        context.string("source", "homeport")?;
+        match interface {
+            LayerInterface::Descriptors => {
+                for lower in &self.lowers {
+                    context.descriptor("lowerdir+", *lower)?;
+                }
+                if let Some(data) = self.data {
+                    context.descriptor("datadir+", data)?;
+                }
+            }
+            LayerInterface::Paths => {
+                for lower in &self.lowers {
+                    context.string("lowerdir+", &by_descriptor(lower))?;
+                }
+                if let Some(data) = self.data {
+                    context.string("datadir+", &by_descriptor(&data))?;
+                }
+            }
+            LayerInterface::List => {
+                let lowers: Vec<String> = self.lowers.iter().map(by_descriptor).collect();
+                let mut list = lowers.join(":");
+                if let Some(data) = self.data {
+                    list = format!("{list}::{}", by_descriptor(&data));
+                }
+                context.string("lowerdir", &list)?;
+            }
+        }
+        // Everything is stated, because kernels are built with other defaults.
+        context.string("metacopy", "on")?;
+        context.string("index", "off")?;
+        context.string("xino", "on")?;
+        let Some((upper, work)) = self.writable else {
+            context.string("redirect_dir", "follow")?;
+            return context.mount(true);
+        };
+        context.string("redirect_dir", "on")?;
+        let upper_file = File::open(upper).map_err(io_error("open", upper))?;
+        let work_file = File::open(work).map_err(io_error("open", work))?;
+        context.string("upperdir", &option_path(upper, &upper_file))?;
+        context.string("workdir", &option_path(work, &work_file))?;
+        // A layer does not outlive its process, and a commit syncs what it takes, so the syncs
+        // that package managers make for every file are of no use here.
+        context.flag("volatile")?;
+        context.mount(false)
+    }
+}
+
+/// Opens a directory as a layer.
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, FsError> {
+    let file = File::open(path).map_err(io_error("open", path))?;
+    Ok(file.as_fd().try_clone_to_owned().map_err(io_error("open", path))?)
+}
