@@ -22,7 +22,7 @@ class ClientVersion:
 
     @property
     def python(self) -> Path:
-        return VENVS / "clients" / self.number / "bin" / "python"
+        return VENVS / f"client-{self.number}" / "bin" / "python"
 
     def __str__(self) -> str:
         return self.number
