@@ -102,8 +102,13 @@ impl Control {
     /// Gives every function its pool and every surviving call its inputs back.
     async fn resume(&self) -> Result<(), RegistryError> {
         for app in self.registry.apps() {
-            if app.state() == pb::AppState::Ephemeral {
-                self.beat(&app.id);
+            match app.state() {
+                pb::AppState::Ephemeral | pb::AppState::Initializing => self.beat(&app.id),
+                pb::AppState::Stopping => {
+                    self.finish_app(&app.id).await;
+                    continue;
+                }
+                _ => {}
             }
             for function in self.registry.functions_of(&app.id) {
                 self.refresh_pool(&function);

@@ -27,3 +27,4 @@ pub use clock::{Clock, Seconds, SystemClock};
 pub use control::{Control, ControlOptions};
 pub use registry::RegistryError;
 pub use scheduler::Policy;
+pub use service::RecentStart;

@@ -54,7 +54,9 @@ impl Control {
         match report {
             wp::report::Report::Hello(_) => {}
             wp::report::Report::TaskStage(stage) => {
-                self.with_scheduler(|scheduler, _| scheduler.record_stage(&stage.task_id, &stage.stage, stage.micros));
+                self.with_scheduler(|scheduler, now| {
+                    scheduler.record_stage(&stage.task_id, &stage.stage, stage.micros, now);
+                });
             }
             wp::report::Report::TaskOutput(output) => self.hear_output(&output),
             wp::report::Report::TaskEnded(ended) => {

@@ -3,7 +3,7 @@
 //! Every record is in memory and, before a write returns, in the database. Records are replaced as
 //! a whole and never change in place, so readers hold what they read without a lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use homeport_meta::{Meta, QueryError, apps, images, objects};
@@ -45,11 +45,21 @@ const CLASS: &str = "class";
 const MOUNT: &str = "mount";
 const READY: &str = "ready";
 
+/// The states of apps whose objects are kept.
+const LIVING: [pb::AppState; 6] = [
+    pb::AppState::Ephemeral,
+    pb::AppState::Detached,
+    pb::AppState::DetachedDisconnected,
+    pb::AppState::Deployed,
+    pb::AppState::Initializing,
+    pb::AppState::Stopping,
+];
+
 impl Registry {
     /// Reads all records.
     pub async fn load(meta: Meta) -> Result<Self, RegistryError> {
         let mut app_records = HashMap::new();
-        for state in [pb::AppState::Ephemeral, pb::AppState::Detached, pb::AppState::Deployed, pb::AppState::Initializing] {
+        for state in LIVING {
             for row in apps::list_by_state(&meta, state.as_str_name()).await? {
                 let record = decode::<rec::App>(&row.id, &row.record)?;
                 app_records.insert(row.id, Arc::new(record));
@@ -60,10 +70,24 @@ impl Registry {
             let record = decode::<rec::Image>(&row.id, &row.record)?;
             image_records.insert(row.id, Arc::new(record));
         }
+        let mut functions: HashMap<String, Arc<rec::Function>> = load_kind(&meta, FUNCTION).await?;
+        let mut classes: HashMap<String, Arc<rec::Class>> = load_kind(&meta, CLASS).await?;
+        // Objects of an app that ended just before a crash.
+        let orphans: HashSet<String> = functions
+            .values()
+            .map(|function| function.app_id.clone())
+            .chain(classes.values().map(|class| class.app_id.clone()))
+            .filter(|app_id| !app_records.contains_key(app_id))
+            .collect();
+        for app_id in &orphans {
+            objects::delete_by_app(&meta, app_id).await?;
+        }
+        functions.retain(|_, function| !orphans.contains(&function.app_id));
+        classes.retain(|_, class| !orphans.contains(&class.app_id));
         Ok(Self {
             apps: RwLock::new(app_records),
-            functions: RwLock::new(load_kind(&meta, FUNCTION).await?),
-            classes: RwLock::new(load_kind(&meta, CLASS).await?),
+            functions: RwLock::new(functions),
+            classes: RwLock::new(classes),
             mounts: RwLock::new(load_kind(&meta, MOUNT).await?),
             images: RwLock::new(image_records),
             meta,

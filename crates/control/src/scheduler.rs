@@ -25,7 +25,7 @@ pub use call::{Call, CallKind, OutputsPage};
 pub use effect::{Effect, Launch, StopSignal};
 pub use input::{Input, NewInput};
 pub use pool::{GpuDemand, Pool, PoolSpec};
-pub use task::{Ending, Outcome, Take, Task, TaskPhase};
+pub use task::{Ending, Outcome, StartRecord, Take, Task, TaskPhase};
 pub use worker::{Gpu, Node};
 
 use crate::clock::Seconds;
@@ -115,6 +115,11 @@ impl Scheduler {
     /// The tasks that have not ended.
     pub fn live_tasks(&self) -> impl Iterator<Item = &Task> {
         self.tasks.values().filter(|task| task.phase != TaskPhase::Ended)
+    }
+
+    /// The tasks that are remembered, ended ones for a while.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
     }
 
     /// Whether any container of the app is still there.

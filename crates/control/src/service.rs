@@ -8,11 +8,43 @@ use tonic::service::Routes;
 
 use crate::auth;
 use crate::control::Control;
+use crate::scheduler::StartRecord;
 
 /// The largest message that is read; clients send build globals and serialized functions whole.
 const MAX_MESSAGE: usize = 256 << 20;
 
+/// One start of a container.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RecentStart {
+    /// The task.
+    pub task_id: String,
+    /// The function that it serves.
+    pub function_id: String,
+    /// Its app.
+    pub app_id: String,
+    /// What happened when.
+    #[serde(flatten)]
+    pub start: StartRecord,
+}
+
 impl Control {
+    /// How the recent starts of containers went, newest first.
+    pub fn recent_starts(&self) -> Vec<RecentStart> {
+        let mut starts: Vec<RecentStart> = self.with_scheduler(|scheduler, _| {
+            scheduler
+                .tasks()
+                .map(|task| RecentStart {
+                    task_id: task.id.clone(),
+                    function_id: task.pool_id.clone(),
+                    app_id: task.app_id.clone(),
+                    start: task.start.clone(),
+                })
+                .collect()
+        });
+        starts.sort_by(|a, b| b.start.decided.total_cmp(&a.start.decided));
+        starts
+    }
+
     /// The routes of the client's API and of the workers' API, behind authentication.
     pub fn routes(&self) -> Router {
         let client = ModalClientServer::new(self.clone())
@@ -21,9 +53,12 @@ impl Control {
         let link = WorkerLinkServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
+        let control = self.clone();
+        let starts = move || async move { axum::Json(control.recent_starts()) };
         Routes::new(client)
             .add_service(link)
             .into_axum_router()
+            .route("/v1/starts", axum::routing::get(starts))
             .layer(middleware::from_fn_with_state(self.clone(), auth::authenticate))
     }
 }

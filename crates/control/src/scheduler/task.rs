@@ -11,6 +11,9 @@ use super::pool::PoolSpec;
 use super::{Pulse, Scheduler};
 use crate::clock::Seconds;
 
+/// The stage after which the process runs.
+const LAST_WORKER_STAGE: &str = "runtime";
+
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskPhase {
@@ -39,8 +42,8 @@ pub struct Task {
     pub phase: TaskPhase,
     /// When it was decided.
     pub created: Seconds,
-    /// Stages of its start and their length in microseconds.
-    pub stages: BTreeMap<String, u64>,
+    /// How its start went.
+    pub start: StartRecord,
     pub(super) milli_cpu: u32,
     pub(super) memory_bytes: u64,
     pub(super) inputs: HashSet<String>,
@@ -51,6 +54,23 @@ pub struct Task {
     pub(super) cancelled: Vec<String>,
     pub(super) result: Option<pb::GenericResult>,
     pub(super) pulse: Pulse,
+}
+
+/// When the milestones of a start were reached. What was not reached yet is none.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct StartRecord {
+    /// Seconds since the epoch at which the start was decided.
+    pub decided: Seconds,
+    /// Microseconds of the stages that the worker measured: `mount`, `network`, `runtime`.
+    pub worker_micros: BTreeMap<String, u64>,
+    /// When the worker had started the process.
+    pub process: Option<Seconds>,
+    /// When the client inside said its hello: the interpreter is up and the client imported.
+    pub hello: Option<Seconds>,
+    /// When it asked for its first input: the user's code is imported and has entered.
+    pub ready: Option<Seconds>,
+    /// When the first output came.
+    pub output: Option<Seconds>,
 }
 
 /// How a container ended.
@@ -111,7 +131,7 @@ impl Task {
             devices,
             phase: TaskPhase::Starting,
             created: now,
-            stages: BTreeMap::new(),
+            start: StartRecord { decided: now, ..Default::default() },
             milli_cpu: spec.milli_cpu,
             memory_bytes: spec.memory_bytes,
             inputs: HashSet::new(),
@@ -139,8 +159,7 @@ impl Scheduler {
         if task.phase == TaskPhase::Starting {
             task.phase = TaskPhase::Serving;
             task.idle_since = now;
-            let micros = ((now - task.created).max(0.0) * 1e6) as u64;
-            task.stages.insert("ready".into(), micros);
+            task.start.ready = Some(now);
         }
         let used_up = pool.spec.is_build && task.taken > 0;
         if task.draining || pool.closed || task.phase == TaskPhase::Ended || used_up {
@@ -194,6 +213,9 @@ impl Scheduler {
             if !holds {
                 continue;
             }
+            if let Some(task) = self.tasks.get_mut(task_id) {
+                task.start.output.get_or_insert(now);
+            }
             let output = pb::FunctionGetOutputsItem {
                 result: item.result,
                 gen_index: item.gen_index,
@@ -217,9 +239,19 @@ impl Scheduler {
     }
 
     /// A stage of the start is done.
-    pub fn record_stage(&mut self, task_id: &str, stage: &str, micros: u64) {
+    pub fn record_stage(&mut self, task_id: &str, stage: &str, micros: u64, now: Seconds) {
         if let Some(task) = self.tasks.get_mut(task_id) {
-            task.stages.insert(stage.to_owned(), micros);
+            task.start.worker_micros.insert(stage.to_owned(), micros);
+            if stage == LAST_WORKER_STAGE {
+                task.start.process = Some(now);
+            }
+        }
+    }
+
+    /// The client inside the container is up.
+    pub fn record_hello(&mut self, task_id: &str, now: Seconds) {
+        if let Some(task) = self.tasks.get_mut(task_id) {
+            task.start.hello.get_or_insert(now);
         }
     }
 

@@ -19,6 +19,9 @@ pub(super) fn environment(name: &str) -> String {
 
 impl Control {
     pub(super) async fn client_hello(&self, caller: &Caller, (): ()) -> Result<pb::ClientHelloResponse, Status> {
+        if let Ok(task_id) = caller.task_id() {
+            self.with_scheduler(|scheduler, now| scheduler.record_hello(task_id, now));
+        }
         Ok(pb::ClientHelloResponse {
             image_builder_version: Dialect::of(&caller.client_version).builder_version.to_owned(),
             ..Default::default()

@@ -16,7 +16,9 @@ const INPUTS_HOLD: Duration = Duration::from_secs(20);
 
 impl Control {
     pub(super) async fn container_hello(&self, caller: &Caller, (): ()) -> Result<(), Status> {
-        caller.task_id().map(drop)
+        let task_id = caller.task_id()?;
+        self.with_scheduler(|scheduler, now| scheduler.record_hello(task_id, now));
+        Ok(())
     }
 
     /// Held for a while, so that a cancellation reaches the container at once.
