@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::probe::CgroupVersion;
+
 /// How long killed processes may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const KILL_INTERVAL: Duration = Duration::from_millis(4);
@@ -58,9 +60,10 @@ pub enum CgroupError {
 #[derive(Debug, Clone)]
 pub(crate) struct Hierarchies {
     mounts: Vec<PathBuf>,
-    /// A version 2 hierarchy at the usual place, without version 1 beside it.
-    unified: bool,
     has_v1: bool,
+    has_v2: bool,
+    /// Controllers of the version 1 hierarchies.
+    controllers: Vec<String>,
 }
 
 impl Hierarchies {
@@ -75,14 +78,18 @@ impl Hierarchies {
     }
 
     fn from_mountinfo(mountinfo: &str) -> Hierarchies {
-        let mut mounts = Vec::new();
+        let (mut mounts, mut controllers) = (Vec::new(), Vec::new());
         let (mut has_v1, mut has_v2) = (false, false);
         for line in mountinfo.lines() {
             let Some((fields, tail)) = line.split_once(" - ") else {
                 continue;
             };
             match tail.split(' ').next() {
-                Some("cgroup") => has_v1 = true,
+                Some("cgroup") => {
+                    has_v1 = true;
+                    let options = tail.rsplit(' ').next().unwrap_or_default();
+                    controllers.extend(options.split(',').map(str::to_owned));
+                }
                 Some("cgroup2") => has_v2 = true,
                 _ => continue,
             }
@@ -96,25 +103,39 @@ impl Hierarchies {
         mounts.dedup();
         Hierarchies {
             mounts,
-            unified: has_v2 && !has_v1,
             has_v1,
+            has_v2,
+            controllers,
         }
     }
 
     /// Whether version 2 alone is in use.
     pub(crate) fn unified(&self) -> bool {
-        self.unified
+        self.has_v2 && !self.has_v1
     }
 
-    /// Whether version 1 hierarchies are in use, alone or beside version 2.
-    pub(crate) fn has_v1(&self) -> bool {
-        self.has_v1
+    pub(crate) fn version(&self) -> CgroupVersion {
+        match (self.has_v1, self.has_v2) {
+            (true, true) => CgroupVersion::Hybrid,
+            (true, false) => CgroupVersion::V1,
+            (false, true) => CgroupVersion::V2,
+            (false, false) => CgroupVersion::Missing,
+        }
+    }
+
+    /// Whether limits of this kind can be set.
+    pub(crate) fn has_controller(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|known| known == controller)
+            || self.mounts.iter().any(|mount| {
+                fs::read_to_string(mount.join("cgroup.controllers"))
+                    .is_ok_and(|known| known.split_whitespace().any(|known| known == controller))
+            })
     }
 
     /// Whether limits for swap can be set.
     pub(crate) fn limits_swap(&self) -> bool {
         // The files exist only where the kernel accounts for swap; the root group of version 2 has none at all.
-        if self.unified {
+        if self.unified() {
             return Path::new("/proc/swaps").exists();
         }
         self.mounts
@@ -310,9 +331,10 @@ mod tests {
             found.mounts,
             [Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup/unified")]
         );
-        assert!(!found.unified() && found.has_v1());
+        assert_eq!((found.unified(), found.version()), (false, CgroupVersion::Hybrid));
+        assert!(found.has_controller("memory") && !found.has_controller("pids"));
         let unified = Hierarchies::from_mountinfo("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-        assert!(unified.unified() && !unified.has_v1());
+        assert_eq!((unified.unified(), unified.version()), (true, CgroupVersion::V2));
     }
 
     #[test]

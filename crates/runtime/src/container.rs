@@ -13,7 +13,7 @@ use rustix::process::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::cdi;
+use crate::cdi::{self, NodeDirectory};
 use crate::cgroup::CgroupError;
 use crate::network::host_resolv_conf;
 use crate::runtime::{Shared, StartError};
@@ -355,7 +355,7 @@ impl Bundle {
                 &shared.options.cdi_dirs,
                 &container.devices,
                 &mut spec,
-                sandbox.id_map().is_some(),
+                sandbox.id_map().map(|_| NodeDirectory { path: &self.path, root_id: root }),
             )
             .map_err(|source| StartError::Device {
                 id: self.id.clone(),

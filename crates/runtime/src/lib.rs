@@ -16,6 +16,7 @@
 mod cdi;
 mod cgroup;
 mod container;
+mod deadline;
 mod gpu;
 mod names;
 mod namespaces;

@@ -83,6 +83,11 @@ pub(crate) fn make(host_base: Option<u32>) -> Result<Namespaces, NamespaceError>
     })
 }
 
+/// Tries whether a user namespace with ids of its own can be made here.
+pub(crate) fn probe_user_namespaces() -> Result<(), NamespaceError> {
+    make(Some(1 << 30)).map(drop)
+}
+
 /// Runs `work` on a thread of its own inside the network namespace.
 ///
 /// A thread's namespace is set for good, so it must not be one that anything else uses later.

@@ -19,9 +19,7 @@ use std::path::Path;
 
 pub(crate) use address::Subnet;
 pub use address::SubnetRange;
-pub(crate) use bridge::remove_links;
-pub(crate) use nat::remove_table;
-pub(crate) use netlink::link_names;
+pub(crate) use resolver::has_name_servers;
 pub use resolver::host_resolv_conf;
 
 use crate::names::Names;
@@ -115,17 +113,19 @@ impl Network {
         nft: &Path,
         state_dir: &Path,
     ) -> Result<Network, NetworkError> {
-        remove_links(names)?;
+        bridge::remove_links(names)?;
         let subnet = address::choose(range, &netlink::occupied_subnets()?)
             .ok_or(NetworkError::NoFreeSubnet {
                 range,
                 prefix: address::SUBNET_PREFIX,
             })?;
         let mtu = netlink::mtu_of_default_route()?;
-        let bridge = bridge::make(names, subnet, mtu)?;
+        let forwarding_was_off = forwarding::was_off(state_dir)?;
+        let alias = forwarding_was_off.then_some(forwarding::FORWARDING_WAS_OFF);
+        let bridge = bridge::make(names, subnet, mtu, alias)?;
         nat::load_table(nft, names, subnet, &resolver::host_name_servers())?;
-        forwarding::enable(state_dir)?;
-        forwarding::admit(names)?;
+        forwarding::turn_on()?;
+        forwarding::admit(names, nft, state_dir)?;
         Ok(Network {
             names: names.clone(),
             subnet,
@@ -153,10 +153,10 @@ impl Network {
 /// Removes bridge, links and table of an instance, and sets forwarding back if the instance had turned it on.
 /// Goes on after a failure and returns the first.
 pub(crate) fn remove(names: &Names, nft: &Path, state_dir: &Path) -> Result<usize, NetworkError> {
-    let firewall = forwarding::dismiss(names);
-    let links = remove_links(names);
-    let table = remove_table(nft, names);
-    let forwarding = forwarding::restore(state_dir);
+    let firewall = forwarding::dismiss(names, state_dir);
+    let forwarding = forwarding::restore(names, state_dir);
+    let links = bridge::remove_links(names);
+    let table = nat::remove_table(nft, names);
     firewall.and(table).and(forwarding)?;
     links
 }

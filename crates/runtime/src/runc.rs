@@ -5,11 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
+
+use crate::deadline;
 
 /// Longest time for one call: far above the slowest start seen, so that a hanging program doesn't hang a task.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -145,7 +146,7 @@ impl Runc {
         let mut child = command.spawn().map_err(missing)?;
         // The command holds the container's pipes; their readers wait until the last copy is closed.
         drop(command);
-        let Some(status) = wait(&mut child).map_err(missing)? else {
+        let Some(status) = deadline::wait(&mut child, TIMEOUT).map_err(missing)? else {
             return Err(RuncError::TimedOut {
                 command: name,
                 id: id.to_owned(),
@@ -165,10 +166,19 @@ impl Runc {
 
 /// The version that the program tells, for example `1.1.5+ds1`.
 pub(crate) fn version(program: &Path) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = about(program)?;
     let first = text.lines().next()?;
     Some(first.strip_prefix("runc version ").unwrap_or(first).to_owned())
+}
+
+/// Whether the program was built with what it needs to filter system calls.
+pub(crate) fn filters_calls(program: &Path) -> bool {
+    about(program).is_some_and(|text| text.contains("libseccomp"))
+}
+
+fn about(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn log_file(directory: &Path) -> PathBuf {
@@ -177,38 +187,25 @@ fn log_file(directory: &Path) -> PathBuf {
 
 /// The container inherits this: a service may ignore or block signals, a container's process must not by default.
 fn reset_signals() -> io::Result<()> {
-    // SAFETY: the calls are async-signal-safe and the set is filled before use. Signals that can't be changed are refused
-    // without effect.
+    // All zeros: the default action, no flags, an empty mask. The C library would refuse two signals of its own.
+    let default = [0_u64; 4];
+    // SAFETY: the calls are async-signal-safe, `default` is as long as the kernel's structure or longer, and the set is
+    // filled before use. Signals that can't be changed are refused without effect.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
         }
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
     Ok(())
-}
-
-/// Waits for the end; kills at the time limit and returns `None`.
-fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
-    let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let limit = Timespec {
-        tv_sec: i64::try_from(TIMEOUT.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: 0,
-    };
-    loop {
-        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)) {
-            Ok(0) => {
-                child.kill()?;
-                child.wait()?;
-                return Ok(None);
-            }
-            Ok(_) => return child.wait().map(Some),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
 }
 
 /// The last message of level `error` in a log of JSON lines.
@@ -222,7 +219,6 @@ fn last_error(log: &Path) -> Option<String> {
     let text = io::read_to_string(reader).ok()?;
     text.lines()
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
-        .filter(|line| line.level == "error" || line.level == "fatal")
-        .next_back()
+        .rfind(|line| line.level == "error" || line.level == "fatal")
         .map(|line| line.msg)
 }

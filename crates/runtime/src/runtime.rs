@@ -261,10 +261,9 @@ impl Shared {
     }
 }
 
-/// Whether a user namespace with ids of its own can be made here.
-pub(crate) fn user_namespaces_work() -> bool {
-    match namespaces::make(Some(1 << 30)) {
-        Ok(_) => true,
+fn user_namespaces_work() -> bool {
+    match namespaces::probe_user_namespaces() {
+        Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, "containers run without user namespaces");
             false

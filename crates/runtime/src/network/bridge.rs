@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth,
+    InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
 };
 use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
@@ -19,7 +19,12 @@ use crate::names::Names;
 const CONTAINER_LINK: &str = "eth0";
 
 /// Makes the bridge with the subnet's first address, and returns its index.
-pub(super) fn make(names: &Names, subnet: Subnet, mtu: Option<u32>) -> Result<u32, NetworkError> {
+pub(super) fn make(
+    names: &Names,
+    subnet: Subnet,
+    mtu: Option<u32>,
+    alias: Option<&str>,
+) -> Result<u32, NetworkError> {
     let name = names.bridge();
     with_netlink(None, |handle| async move {
         let mut message = LinkMessageBuilder::<LinkBridge>::new(&name);
@@ -41,6 +46,16 @@ pub(super) fn make(names: &Names, subnet: Subnet, mtu: Option<u32>) -> Result<u3
             .execute()
             .await
             .map_err(failed(format!("giving the bridge `{name}` an address of {subnet}")))?;
+        if let Some(alias) = alias {
+            let alias = LinkAttribute::IfAlias(alias.to_owned());
+            let message = LinkUnspec::new_with_index(index).append_extra_attribute(alias);
+            handle
+                .link()
+                .set(message.build())
+                .execute()
+                .await
+                .map_err(failed(format!("giving the bridge `{name}` its alias")))?;
+        }
         set_up(&handle, index, &name).await?;
         Ok(index)
     })
@@ -144,7 +159,7 @@ pub(super) fn remove_link(name: &str) -> Result<(), NetworkError> {
 }
 
 /// Removes every link of the instance, the bridge included, and returns how many there were.
-pub(crate) fn remove_links(names: &Names) -> Result<usize, NetworkError> {
+pub(super) fn remove_links(names: &Names) -> Result<usize, NetworkError> {
     with_netlink(None, |handle| async move {
         let mut removed = 0;
         for link in links(&handle).await? {

@@ -21,7 +21,7 @@ pub(super) fn load_table(
 }
 
 /// Removes the table, if it is there.
-pub(crate) fn remove_table(nft: &Path, names: &Names) -> Result<(), NetworkError> {
+pub(super) fn remove_table(nft: &Path, names: &Names) -> Result<(), NetworkError> {
     // Declaring it first makes the removal of a table that isn't there no error.
     let table = names.table();
     let rules = format!("table inet {table}\ndelete table inet {table}\n");

@@ -43,10 +43,20 @@ pub(super) fn failed(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error)
     move |source| NetworkError::Netlink { action, source }
 }
 
-/// The names of all links of this process's network namespace.
-pub(crate) fn link_names() -> Result<Vec<String>, NetworkError> {
+/// The names of all links of this process's network namespace, with their aliases.
+pub(super) fn link_aliases() -> Result<Vec<(String, Option<String>)>, NetworkError> {
     with_netlink(None, |handle| async move {
-        Ok(links(&handle).await?.iter().filter_map(name_of).collect())
+        Ok(links(&handle)
+            .await?
+            .iter()
+            .filter_map(|link| {
+                let alias = link.attributes.iter().find_map(|attribute| match attribute {
+                    LinkAttribute::IfAlias(alias) => Some(alias.clone()),
+                    _ => None,
+                });
+                Some((name_of(link)?, alias))
+            })
+            .collect())
     })
 }
 

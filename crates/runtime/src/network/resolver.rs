@@ -19,6 +19,11 @@ pub fn host_resolv_conf() -> String {
     for_containers
 }
 
+/// Whether containers can resolve names.
+pub(crate) fn has_name_servers() -> bool {
+    !host_name_servers().is_empty()
+}
+
 pub(super) fn host_name_servers() -> Vec<IpAddr> {
     servers(&host_resolv_conf())
 }
