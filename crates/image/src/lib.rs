@@ -10,6 +10,7 @@ pub mod copy;
 pub mod dockerfile;
 pub mod plan;
 
+pub use base::{BaseError, BaseOptions, Bases, Credentials, Log};
 pub use config::ImageConfig;
 pub use copy::{CopyError, CopyRequest, copy};
 pub use dockerfile::DockerfileError;

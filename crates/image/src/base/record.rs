@@ -1,0 +1,119 @@
+//! Remembers which snapshot an image became.
+//!
+//! A record is a hint: it counts only while the store has the snapshot, and one that can't be read is
+//! as good as none.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use homeport_content::{Digest, SnapshotId};
+use homeport_store::Store;
+use serde::{Deserialize, Serialize};
+
+use crate::config::ImageConfig;
+
+/// A directory of records.
+#[derive(Debug)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    /// What the record is about, in full: its name is only a digest of that.
+    about: String,
+    snapshot: SnapshotId,
+    config: ImageConfig,
+    /// Seconds since 1970.
+    made_at: u64,
+}
+
+impl Records {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The image recorded for `about`, if it is younger than `max_age` and still in the store.
+    pub(super) fn find(
+        &self,
+        store: &Store,
+        about: &str,
+        max_age: Option<Duration>,
+    ) -> Option<(SnapshotId, ImageConfig)> {
+        let record: Record = serde_json::from_slice(&std::fs::read(self.path(about)).ok()?).ok()?;
+        let is_young = max_age.is_none_or(|max_age| {
+            now()
+                .checked_sub(record.made_at)
+                .is_some_and(|age| age < max_age.as_secs())
+        });
+        let is_here = record.about == about && store.contains_tree(&record.snapshot);
+        (is_young && is_here).then_some((record.snapshot, record.config))
+    }
+
+    /// Records what `about` became. The snapshot must be durable.
+    pub(super) fn put(
+        &self,
+        about: &str,
+        snapshot: SnapshotId,
+        config: &ImageConfig,
+    ) -> Result<(), (PathBuf, std::io::Error)> {
+        let record = Record {
+            about: about.to_owned(),
+            snapshot,
+            config: config.clone(),
+            made_at: now(),
+        };
+        let path = self.path(about);
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.dir)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+            file.write_all(&serde_json::to_vec(&record)?)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|error| (path.clone(), error))
+    }
+
+    fn path(&self, about: &str) -> PathBuf {
+        self.dir
+            .join(format!("{}.json", Digest::of(about.as_bytes())))
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use homeport_content::Tree;
+
+    use super::*;
+
+    #[test]
+    fn record_counts_while_young_and_while_its_snapshot_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let records = Records::new(directory.path().join("records"));
+        let config = ImageConfig::default();
+        let missing = Digest::of(b"nothing");
+        records.put("gone", missing, &config).unwrap();
+        assert_eq!(records.find(&store, "gone", None), None);
+        let snapshot = store.put_tree(&Tree::default()).unwrap();
+        records.put("here", snapshot, &config).unwrap();
+        assert_eq!(
+            records.find(&store, "here", None),
+            Some((snapshot, config.clone()))
+        );
+        assert_eq!(
+            records.find(&store, "here", Some(Duration::from_secs(1000))),
+            Some((snapshot, config))
+        );
+        assert_eq!(records.find(&store, "here", Some(Duration::ZERO)), None);
+        assert_eq!(records.find(&store, "elsewhere", None), None);
+    }
+}
