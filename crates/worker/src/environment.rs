@@ -46,7 +46,10 @@ pub(crate) const BUILD_VARIABLES: &[&str] = &[
     "no_proxy",
 ];
 
-const BUNDLES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+const BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
 
 /// Certificates and settings of the machine, read once.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +96,8 @@ impl HostEnvironment {
             return;
         }
         for name in BUNDLE_VARIABLES {
-            env.entry((*name).to_owned()).or_insert_with(|| BUNDLE_TARGET.to_owned());
+            env.entry((*name).to_owned())
+                .or_insert_with(|| BUNDLE_TARGET.to_owned());
         }
     }
 
@@ -111,12 +115,15 @@ fn names_loopback(value: &str) -> bool {
     value.split_whitespace().any(|address| {
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
         let name = match host.strip_prefix('[') {
             Some(v6) => v6.split(']').next().unwrap_or_default(),
             None => host.split(':').next().unwrap_or_default(),
         };
-        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     })
 }
 
@@ -125,14 +132,21 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> HostEnvironment {
-        HostEnvironment::read(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())))
+        HostEnvironment::read(
+            variables
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string())),
+        )
     }
 
     #[test]
     fn bundle_named_by_the_environment_is_preferred_and_orders_win_over_it() {
         let bundle = tempfile::NamedTempFile::new().unwrap();
         let host = read(&[("SSL_CERT_FILE", bundle.path().to_str().unwrap())]);
-        assert_eq!(host.bundle(), Some(bundle.path().canonicalize().unwrap().as_path()));
+        assert_eq!(
+            host.bundle(),
+            Some(bundle.path().canonicalize().unwrap().as_path())
+        );
 
         let mut env = HashMap::from([("PIP_CERT".to_owned(), "/mine".to_owned())]);
         host.complete_task(&mut env);
@@ -143,7 +157,10 @@ mod tests {
 
     #[test]
     fn index_settings_reach_builds_only() {
-        let host = read(&[("PIP_INDEX_URL", "http://index.example/simple"), ("HOME", "/root")]);
+        let host = read(&[
+            ("PIP_INDEX_URL", "http://index.example/simple"),
+            ("HOME", "/root"),
+        ]);
         let mut build = HashMap::new();
         host.complete_build(&mut build);
         assert_eq!(build["PIP_INDEX_URL"], "http://index.example/simple");
@@ -166,7 +183,10 @@ mod tests {
         }
         assert!(!names_loopback("http://10.0.0.1:3128/127.0.0.1"));
 
-        let host = read(&[("HTTP_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "localhost")]);
+        let host = read(&[
+            ("HTTP_PROXY", "http://127.0.0.1:1"),
+            ("NO_PROXY", "localhost"),
+        ]);
         assert_eq!(host.build.keys().collect::<Vec<_>>(), ["NO_PROXY"]);
     }
 }

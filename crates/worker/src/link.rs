@@ -1,13 +1,14 @@
 //! The stream to control: one in each direction, opened anew whenever it breaks.
+//!
+//! To control, a worker whose stream breaks is gone, and its containers with it. The worker agrees: it ends everything
+//! that runs and drops what it had to say about it before it attaches again, so both always know the same of each other.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use homeport_proto::worker::report::Report as Kind;
 use homeport_proto::worker::worker_link_client::WorkerLinkClient;
 use homeport_proto::worker::{Hello, Order, Report};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -25,15 +26,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// An order may carry the arguments of a container.
 const MAX_ORDER: usize = 256 << 20;
-/// Reports handed to the stream and not yet written; what is queued here is lost when the stream breaks.
+/// Reports handed to the stream and not yet written.
 const IN_FLIGHT: usize = 4;
 
 /// Receives what the link learns.
 pub(crate) trait Orders {
     /// An order arrived. Must not block.
     fn order(&self, order: Order);
-    /// Control has been away for longer than the grace time.
-    fn orphaned(&self);
+    /// The stream is gone: ends everything that runs and waits until it has ended.
+    async fn stream_lost(&self);
 }
 
 /// Where and as whom to attach.
@@ -42,7 +43,6 @@ pub(crate) struct Link {
     pub(crate) endpoint: Endpoint,
     pub(crate) credential: MetadataValue<Ascii>,
     pub(crate) hello: Hello,
-    pub(crate) orphan_grace: Duration,
 }
 
 /// `http://host:port` with the limits of a link.
@@ -68,41 +68,39 @@ impl Link {
         left: &CancellationToken,
     ) {
         let mut pause = FIRST_PAUSE;
-        let mut away_since = Instant::now();
-        let mut orphaned = false;
         while !leaving.is_cancelled() {
-            let attached = leaving.run_until_cancelled(self.attach()).await;
-            match attached {
+            match leaving.run_until_cancelled(self.attach()).await {
                 None => break,
                 Some(Ok(stream)) => {
-                    tracing::info!(worker = %self.hello.worker_id, "attached to control");
+                    tracing::info!(worker = self.hello.worker_id, "attached to control");
                     pause = FIRST_PAUSE;
-                    let end = self.converse(stream, &mut outbox, orders, left).await;
-                    if left.is_cancelled() {
-                        return;
-                    }
-                    away_since = Instant::now();
-                    orphaned = false;
-                    match end {
+                    match self.converse(stream, &mut outbox, orders, left).await {
+                        _ if left.is_cancelled() => return,
                         Ok(()) => tracing::info!("control closed the stream; attaching again"),
-                        Err(error) => tracing::warn!(%error, "the stream to control broke; attaching again"),
+                        Err(error) => {
+                            tracing::warn!(%error, "the stream to control broke; attaching again");
+                        }
                     }
+                    tokio::select! {
+                        () = discard(&mut outbox) => {}
+                        () = orders.stream_lost() => {}
+                    }
+                    while outbox.try_recv().is_ok() {}
                 }
-                Some(Err(error)) if matches!(error.code(), Code::Unauthenticated | Code::PermissionDenied) => {
+                Some(Err(error)) if is_refusal(&error) => {
                     tracing::error!(%error, "control refuses this worker; check its credential");
                 }
-                Some(Err(error)) => tracing::debug!(%error, "control can't be reached; trying again"),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "control can't be reached; trying again");
+                }
             }
-            if !orphaned && away_since.elapsed() > self.orphan_grace {
-                tracing::error!(grace = ?self.orphan_grace, "control is away for too long; ending all tasks and steps");
-                orphaned = true;
-                orders.orphaned();
-            }
-            leaving.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
+            leaving
+                .run_until_cancelled(tokio::time::sleep(jittered(pause)))
+                .await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         // Nobody listens any more, but nobody must wait for room in the queue either.
-        left.run_until_cancelled(async { while outbox.queue.recv().await.is_some() {} }).await;
+        left.run_until_cancelled(discard(&mut outbox)).await;
     }
 
     async fn attach(&self) -> Result<Attached, Status> {
@@ -112,16 +110,25 @@ impl Link {
             .await
             .map_err(|error| Status::unavailable(format!("no connection: {error}")))?;
         let (sender, reports) = mpsc::channel(IN_FLIGHT);
-        let hello = Report { report: Some(Kind::Hello(self.hello.clone())) };
-        sender.try_send(hello).map_err(|_| Status::internal("a fresh stream has no room"))?;
+        let hello = Report {
+            report: Some(Kind::Hello(self.hello.clone())),
+        };
+        sender
+            .try_send(hello)
+            .map_err(|_| Status::internal("a fresh stream has no room"))?;
         let mut request = tonic::Request::new(ReceiverStream::new(reports));
-        request.metadata_mut().insert("x-homeport-worker", self.credential.clone());
+        request
+            .metadata_mut()
+            .insert("x-homeport-worker", self.credential.clone());
         let orders = WorkerLinkClient::new(channel)
             .max_decoding_message_size(MAX_ORDER)
             .attach(request)
             .await?
             .into_inner();
-        Ok(Attached { reports: sender, orders })
+        Ok(Attached {
+            reports: sender,
+            orders,
+        })
     }
 
     /// Speaks until the stream ends, or until `left` and everything queued is said.
@@ -132,30 +139,26 @@ impl Link {
         orders: &impl Orders,
         left: &CancellationToken,
     ) -> Result<(), Status> {
-        let mut again = outbox.remembered();
         loop {
             tokio::select! {
                 order = stream.orders.message() => match order? {
                     Some(order) => orders.order(order),
                     None => return Ok(()),
                 },
-                open = say_next(&stream.reports, outbox, &mut again) => if !open {
-                    // The transport dropped the request body: the reason comes as the stream's status.
-                    return match stream.orders.message().await {
-                        Ok(_) => Ok(()),
-                        Err(status) => Err(status),
-                    };
+                open = say_next(&stream.reports, outbox) => if !open {
+                    // Control reads no more; why comes as the status of the stream.
+                    return stream.orders.message().await.map(drop);
                 },
                 () = left.cancelled() => break,
             }
         }
         let farewell = async {
-            while let Ok(report) = outbox.queue.try_recv() {
+            while let Ok(report) = outbox.try_recv() {
                 if stream.reports.send(report).await.is_err() {
                     return;
                 }
             }
-            // Ends the request body; control ends its side when it has read all of it.
+            // Ends this side; control ends its own when it has read all of it.
             drop(stream.reports);
             while let Ok(Some(_)) = stream.orders.message().await {}
         };
@@ -170,21 +173,27 @@ struct Attached {
 }
 
 /// Hands the next report to the stream. False when the stream takes no more. Loses nothing when dropped half-way.
-async fn say_next(stream: &mpsc::Sender<Report>, outbox: &mut Outbox, again: &mut VecDeque<Report>) -> bool {
+async fn say_next(stream: &mpsc::Sender<Report>, outbox: &mut Outbox) -> bool {
     let Ok(permit) = stream.reserve().await else {
         return false;
     };
-    if let Some(report) = again.pop_front() {
-        permit.send(report);
-        return true;
+    match outbox.recv().await {
+        Some(report) => permit.send(report),
+        // All reporters are gone: nothing will ever be said again.
+        None => std::future::pending().await,
     }
-    let Some(report) = outbox.queue.recv().await else {
-        // All reporters are gone, which happens only after `left`.
-        return std::future::pending().await;
-    };
-    outbox.remember(&report);
-    permit.send(report);
     true
+}
+
+async fn discard(outbox: &mut Outbox) {
+    while outbox.recv().await.is_some() {}
+}
+
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unauthenticated | Code::PermissionDenied
+    )
 }
 
 /// Between half of `pause` and all of it, so that workers don't come back in step.

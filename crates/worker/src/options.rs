@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::environment::HostEnvironment;
 
@@ -23,8 +22,8 @@ pub struct WorkerOptions {
     pub listen: SocketAddr,
     /// How many steps of image builds run at the same time; at least one.
     pub concurrent_steps: usize,
-    /// After this long without control, tasks and steps are killed: nobody is left who would stop them.
-    pub orphan_grace: Duration,
+    /// Where device specifications (CDI) are; they say which GPUs the machine offers.
+    pub cdi_dirs: Vec<PathBuf>,
     /// Certificates and settings of this machine that containers inherit.
     pub host_environment: HostEnvironment,
 }
@@ -44,7 +43,7 @@ impl WorkerOptions {
             state_dir: state_dir.into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 10101)),
             concurrent_steps: std::thread::available_parallelism().map_or(1, usize::from),
-            orphan_grace: Duration::from_secs(300),
+            cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             host_environment: HostEnvironment::of_this_process(),
         }
     }

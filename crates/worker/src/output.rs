@@ -35,15 +35,27 @@ impl Source {
     fn report(&self, stream: Stream, data: Bytes) -> Kind {
         let (stream, at) = (stream.into(), now());
         match self {
-            Self::Task(id) => Kind::TaskOutput(TaskOutput { task_id: id.clone(), stream, data, at }),
-            Self::Step(id) => Kind::StepOutput(StepOutput { step_id: id.clone(), stream, data, at }),
+            Self::Task(id) => Kind::TaskOutput(TaskOutput {
+                task_id: id.clone(),
+                stream,
+                data,
+                at,
+            }),
+            Self::Step(id) => Kind::StepOutput(StepOutput {
+                step_id: id.clone(),
+                stream,
+                data,
+                at,
+            }),
         }
     }
 }
 
 /// Reports a text of the worker's own as output of a step.
 pub(crate) async fn say(reports: &Reports, source: &Source, text: String) {
-    reports.send(source.report(Stream::Stdout, Bytes::from(text))).await;
+    reports
+        .send(source.report(Stream::Stdout, Bytes::from(text)))
+        .await;
 }
 
 /// Reports all of `stdout` and `stderr`; returns when both have ended and everything is queued.
@@ -51,7 +63,12 @@ pub(crate) async fn say(reports: &Reports, source: &Source, text: String) {
 /// # Errors
 ///
 /// When a pipe can't be read; the other stream is still reported to its end.
-pub(crate) async fn pump(reports: &Reports, source: &Source, stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<()> {
+pub(crate) async fn pump(
+    reports: &Reports,
+    source: &Source,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> std::io::Result<()> {
     let stdout = pipe::Receiver::from_owned_fd(stdout)?;
     let stderr = pipe::Receiver::from_owned_fd(stderr)?;
     let (out, err) = tokio::join!(
@@ -81,7 +98,11 @@ async fn pump_one(
         let room = (LARGEST - held.len()) as u64;
         let mut rest = (&mut input).take(room);
         let read = rest.read_buf(&mut held);
-        let read = if was_empty { Some(read.await) } else { timeout_at(due, read).await.ok() };
+        let read = if was_empty {
+            Some(read.await)
+        } else {
+            timeout_at(due, read).await.ok()
+        };
         if was_empty {
             oldest = Instant::now();
         }
@@ -112,7 +133,11 @@ fn ready_part(held: &[u8]) -> usize {
         return end + 1;
     }
     let tail = unfinished_character(held);
-    if tail == held.len() { held.len() } else { held.len() - tail }
+    if tail == held.len() {
+        held.len()
+    } else {
+        held.len() - tail
+    }
 }
 
 /// Length of the UTF-8 character that `bytes` breaks off in, or 0.
@@ -133,7 +158,9 @@ fn unfinished_character(bytes: &[u8]) -> usize {
 
 /// Seconds since the epoch.
 fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -151,11 +178,19 @@ mod tests {
         }
     }
 
-    fn spawn(capacity: usize) -> (tokio::io::DuplexStream, reports::Outbox, tokio::task::JoinHandle<()>) {
+    fn spawn(
+        capacity: usize,
+    ) -> (
+        tokio::io::DuplexStream,
+        reports::Outbox,
+        tokio::task::JoinHandle<()>,
+    ) {
         let (writer, reader) = tokio::io::duplex(capacity);
         let (reports, outbox) = reports::channel();
         let pump = tokio::spawn(async move {
-            pump_one(&reports, &Source::Task("ta".into()), Stream::Stdout, reader).await.unwrap();
+            pump_one(&reports, &Source::Task("ta".into()), Stream::Stdout, reader)
+                .await
+                .unwrap();
         });
         (writer, outbox, pump)
     }
@@ -165,14 +200,14 @@ mod tests {
         let (mut writer, mut outbox, pump) = spawn(1024);
         let start = Instant::now();
         writer.write_all(b"one\ntw").await.unwrap();
-        assert_eq!(data(outbox.queue.recv().await.unwrap()).1, "one\n");
-        assert_eq!(data(outbox.queue.recv().await.unwrap()).1, "tw");
+        assert_eq!(data(outbox.recv().await.unwrap()).1, "one\n");
+        assert_eq!(data(outbox.recv().await.unwrap()).1, "tw");
         assert!(start.elapsed() >= UNFINISHED);
         writer.write_all(b"o\nend").await.unwrap();
         drop(writer);
         pump.await.unwrap();
         let mut rest = Vec::new();
-        while let Some(report) = outbox.queue.recv().await {
+        while let Some(report) = outbox.recv().await {
             rest.extend_from_slice(&data(report).1);
         }
         assert_eq!(rest, b"o\nend");
@@ -181,7 +216,9 @@ mod tests {
     #[tokio::test]
     async fn many_lines_arrive_complete_and_in_few_reports() {
         let (mut writer, mut outbox, _pump) = spawn(64 << 10);
-        let text: Vec<u8> = (0..100_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+        let text: Vec<u8> = (0..100_000)
+            .flat_map(|n| format!("line {n}\n").into_bytes())
+            .collect();
         let expected = text.clone();
         tokio::spawn(async move {
             for line in text.split_inclusive(|byte| *byte == b'\n') {
@@ -189,7 +226,7 @@ mod tests {
             }
         });
         let (mut got, mut count) = (Vec::new(), 0);
-        while let Some(report) = outbox.queue.recv().await {
+        while let Some(report) = outbox.recv().await {
             got.extend_from_slice(&data(report).1);
             count += 1;
         }
@@ -210,7 +247,7 @@ mod tests {
         assert!(!write.is_finished());
         let mut total = 0;
         for _ in 0..10 {
-            total += data(outbox.queue.recv().await.unwrap()).1.len();
+            total += data(outbox.recv().await.unwrap()).1.len();
         }
         assert!(total > 0);
         write.abort();

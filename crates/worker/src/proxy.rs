@@ -60,7 +60,10 @@ impl Proxy {
         let listener = TcpListener::from_std(listener)?;
         let stop = CancellationToken::new();
         let service = Arc::new(Service { upstream, scope });
-        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, service)));
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(accept(listener, service)),
+        );
         Ok(Self { stop })
     }
 }
@@ -118,7 +121,11 @@ async fn serve(stream: TcpStream, service: Arc<Service>) {
         TokioIo::new(stream),
         service_fn(move |request| {
             let service = Arc::clone(&service);
-            async move { Ok::<_, Infallible>(forward::answer(&service.upstream, service.scope, request).await) }
+            async move {
+                Ok::<_, Infallible>(
+                    forward::answer(&service.upstream, service.scope, request).await,
+                )
+            }
         }),
     );
     if let Err(error) = connection.await {

@@ -76,11 +76,14 @@ pub(super) fn plain(method: &Method, path: &str) -> bool {
 }
 
 fn is_hub_api(path: &str) -> bool {
-    ["models", "datasets", "spaces", "resolve-cache"].iter().any(|kind| {
-        path.strip_prefix("/api/")
-            .and_then(|rest| rest.strip_prefix(kind))
-            .is_some_and(|rest| rest.starts_with('/'))
-    }) || path == "/api/whoami-v2"
+    ["models", "datasets", "spaces", "resolve-cache"]
+        .iter()
+        .any(|kind| {
+            path.strip_prefix("/api/")
+                .and_then(|rest| rest.strip_prefix(kind))
+                .is_some_and(|rest| rest.starts_with('/'))
+        })
+        || path == "/api/whoami-v2"
 }
 
 /// `/name/resolve/revision/file`, with one to three segments before `resolve`.
@@ -97,7 +100,9 @@ fn is_canonical(path: &str) -> bool {
     path.starts_with('/')
         && !lower.contains("//")
         && !lower.contains('\\')
-        && !lower.split('/').any(|segment| matches!(segment.replace("%2e", ".").as_str(), "." | ".."))
+        && !lower
+            .split('/')
+            .any(|segment| matches!(segment.replace("%2e", ".").as_str(), "." | ".."))
 }
 
 #[cfg(test)]
@@ -111,11 +116,17 @@ mod tests {
 
     #[test]
     fn task_may_call_the_client_api_but_not_deploy_or_act_as_a_worker() {
-        assert!(grpc(Scope::Task, "/modal.client.ModalClient/FunctionGetInputs"));
+        assert!(grpc(
+            Scope::Task,
+            "/modal.client.ModalClient/FunctionGetInputs"
+        ));
         assert!(!grpc(Scope::Task, "/modal.client.ModalClient/AppDeploy"));
         assert!(!grpc(Scope::Task, "/modal.client.ModalClient/"));
         assert!(!grpc(Scope::Task, "/homeport.worker.v1.WorkerLink/Attach"));
-        assert!(!grpc(Scope::Task, "/x/modal.client.ModalClient/FunctionGetInputs"));
+        assert!(!grpc(
+            Scope::Task,
+            "/x/modal.client.ModalClient/FunctionGetInputs"
+        ));
     }
 
     #[test]
@@ -128,7 +139,10 @@ mod tests {
         assert!(plain(&Method::GET, "/api/models/org/name/revision/main"));
         assert!(plain(&Method::HEAD, "/org/name/resolve/main/config.json"));
         assert!(plain(&Method::GET, "/gpt2/resolve/main/a/b.bin"));
-        assert!(plain(&Method::GET, "/datasets/org/name/resolve/main/x.parquet"));
+        assert!(plain(
+            &Method::GET,
+            "/datasets/org/name/resolve/main/x.parquet"
+        ));
         assert!(plain(&Method::POST, "/api/models/org/name/paths-info/main"));
         assert!(!plain(&Method::POST, "/api/models/org/name/commit/main"));
         assert!(!plain(&Method::PUT, "/org/name/resolve/main/config.json"));

@@ -13,6 +13,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tonic::Status;
 
+use crate::error::sentence;
+
 use super::allow::{self, Scope};
 use super::{CONNECTION_WINDOW, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
 
@@ -39,7 +41,12 @@ const HOP_BY_HOP: &[&str] = &[
 
 /// Headers by which a sender would claim to be somebody. The connection decides who a container is.
 const CREDENTIALS: &[&str] = &["authorization", "cookie"];
-const CREDENTIAL_PREFIXES: &[&str] = &["x-homeport-", "x-modal-token-", "x-modal-task-", "x-modal-auth-"];
+const CREDENTIAL_PREFIXES: &[&str] = &[
+    "x-homeport-",
+    "x-modal-token-",
+    "x-modal-task-",
+    "x-modal-auth-",
+];
 
 pub(super) type Body = Either<Incoming, Full<Bytes>>;
 
@@ -67,7 +74,11 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// `control` is control's base address (`http://host:port`), `credential` the worker's own.
     /// `None` when the identity isn't valid as a header value.
-    pub(crate) fn new(control: &ControlAddress, credential: &HeaderValue, identity: Identity) -> Option<Self> {
+    pub(crate) fn new(
+        control: &ControlAddress,
+        credential: &HeaderValue,
+        identity: Identity,
+    ) -> Option<Self> {
         let identity = match identity {
             Identity::Task(id) => (TASK, HeaderValue::try_from(id).ok()?),
             Identity::Step(id) => (STEP, HeaderValue::try_from(id).ok()?),
@@ -119,16 +130,28 @@ impl ControlAddress {
     /// Reads a base address such as `http://127.0.0.1:7777`. `None` unless it is `http` with a host and without a path.
     pub(crate) fn parse(address: &str) -> Option<Self> {
         let uri: Uri = address.parse().ok()?;
-        let plain = uri.scheme() == Some(&Scheme::HTTP) && uri.path() == "/" && uri.query().is_none();
-        plain.then_some(Self { scheme: Scheme::HTTP, authority: uri.authority()?.clone() })
+        let plain =
+            uri.scheme() == Some(&Scheme::HTTP) && uri.path() == "/" && uri.query().is_none();
+        plain.then_some(Self {
+            scheme: Scheme::HTTP,
+            authority: uri.authority()?.clone(),
+        })
     }
 }
 
 /// Forwards `request`, or answers it here when it isn't allowed or control can't be reached.
-pub(super) async fn answer(upstream: &Upstream, scope: Scope, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(
+    upstream: &Upstream,
+    scope: Scope,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let is_grpc = request.method() == Method::POST && has_grpc_content(request.headers());
     let path = request.uri().path();
-    let allowed = if is_grpc { allow::grpc(scope, path) } else { allow::plain(request.method(), path) };
+    let allowed = if is_grpc {
+        allow::grpc(scope, path)
+    } else {
+        allow::plain(request.method(), path)
+    };
     if !allowed {
         return refusal(is_grpc, request.method(), path);
     }
@@ -140,15 +163,19 @@ pub(super) async fn answer(upstream: &Upstream, scope: Scope, request: Request<I
     };
     let (mut head, body) = request.into_parts();
     rewrite(&mut head, upstream, uri, is_grpc);
-    let client = if is_grpc { &upstream.http2 } else { &upstream.http1 };
+    let client = if is_grpc {
+        &upstream.http2
+    } else {
+        &upstream.http1
+    };
     match client.request(Request::from_parts(head, body)).await {
         Ok(mut response) => {
             remove_hop_by_hop(response.headers_mut());
             response.map(Either::Left)
         }
         Err(error) => {
-            tracing::debug!(error = %chain(&error), "control could not be reached for a container");
-            unreachable_control(is_grpc, &chain(&error))
+            tracing::debug!(error = %sentence(&error), "control could not be reached for a container");
+            unreachable_control(is_grpc, &sentence(&error))
         }
     }
 }
@@ -170,23 +197,36 @@ fn rewrite(head: &mut http::request::Parts, upstream: &Upstream, uri: Uri, is_gr
     if !is_grpc {
         head.headers.remove(header::TE);
     }
-    let claims: Vec<HeaderName> = head.headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    let claims: Vec<HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| is_claim(name))
+        .cloned()
+        .collect();
     for name in claims {
         head.headers.remove(name);
     }
     head.headers.insert(WORKER, upstream.credential.clone());
-    head.headers.insert(upstream.identity.0.clone(), upstream.identity.1.clone());
+    head.headers
+        .insert(upstream.identity.0.clone(), upstream.identity.1.clone());
     if let Some(authority) = authority {
         head.headers.insert(AUTHORITY, authority);
     }
     head.uri = uri;
-    head.version = if is_grpc { Version::HTTP_2 } else { Version::HTTP_11 };
+    head.version = if is_grpc {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
     head.extensions.clear();
 }
 
 fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str();
-    CREDENTIALS.contains(&name) || CREDENTIAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    CREDENTIALS.contains(&name)
+        || CREDENTIAL_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -208,9 +248,14 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 fn refusal(is_grpc: bool, method: &Method, path: &str) -> Response<Body> {
     if is_grpc {
-        return grpc_answer(Status::permission_denied(format!("a container may not call {path}")));
+        return grpc_answer(Status::permission_denied(format!(
+            "a container may not call {path}"
+        )));
     }
-    plain_answer(StatusCode::FORBIDDEN, format!("a container may not request {method} {path}\n"))
+    plain_answer(
+        StatusCode::FORBIDDEN,
+        format!("a container may not request {method} {path}\n"),
+    )
 }
 
 fn unreachable_control(is_grpc: bool, why: &str) -> Response<Body> {
@@ -229,22 +274,11 @@ fn grpc_answer(status: Status) -> Response<Body> {
 fn plain_answer(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Either::Right(Full::new(Bytes::from(text))));
     *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-/// An error with its causes, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -262,10 +296,18 @@ mod tests {
 
     #[test]
     fn claims_of_identity_are_recognised() {
-        for name in ["authorization", "cookie", "x-modal-token-secret", "x-homeport-task", "x-modal-task-id"] {
+        for name in [
+            "authorization",
+            "cookie",
+            "x-modal-token-secret",
+            "x-homeport-task",
+            "x-modal-task-id",
+        ] {
             assert!(is_claim(&HeaderName::from_static(name)), "{name}");
         }
-        assert!(!is_claim(&HeaderName::from_static("x-modal-client-version")));
+        assert!(!is_claim(&HeaderName::from_static(
+            "x-modal-client-version"
+        )));
     }
 
     #[test]
@@ -275,6 +317,9 @@ mod tests {
         headers.insert("x-private", HeaderValue::from_static("1"));
         headers.insert("x-other", HeaderValue::from_static("1"));
         remove_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-other"]);
+        assert_eq!(
+            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["x-other"]
+        );
     }
 }

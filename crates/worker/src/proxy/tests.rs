@@ -67,7 +67,10 @@ fn echo(request: Request<Incoming>) -> Response<Body> {
         let blocks = futures::stream::iter((0..64).map(move |_| Ok(Frame::data(block.clone()))));
         return seen.body(StreamBody::new(blocks).boxed_unsync()).unwrap();
     }
-    let is_grpc = request.headers().get("content-type").is_some_and(|kind| kind == "application/grpc");
+    let is_grpc = request
+        .headers()
+        .get("content-type")
+        .is_some_and(|kind| kind == "application/grpc");
     let (sender, frames) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         let mut body = request.into_body();
@@ -83,7 +86,8 @@ fn echo(request: Request<Incoming>) -> Response<Body> {
             let _ = sender.send(Ok(Frame::trailers(trailers))).await;
         }
     });
-    seen.body(StreamBody::new(ReceiverStream::new(frames)).boxed_unsync()).unwrap()
+    seen.body(StreamBody::new(ReceiverStream::new(frames)).boxed_unsync())
+        .unwrap()
 }
 
 /// A proxy to `control`, and its address.
@@ -97,7 +101,9 @@ fn proxy(control: SocketAddr, scope: Scope) -> (Proxy, SocketAddr) {
 }
 
 fn client(http2: bool) -> TestClient {
-    Client::builder(TokioExecutor::new()).http2_only(http2).build(HttpConnector::new())
+    Client::builder(TokioExecutor::new())
+        .http2_only(http2)
+        .build(HttpConnector::new())
 }
 
 fn grpc(address: SocketAddr, path: &str, body: Body) -> Request<Body> {
@@ -125,9 +131,14 @@ async fn grpc_stream_passes_both_ways_at_once_with_trailers_and_the_identity_of_
     let server = server().await;
     let (_proxy, address) = proxy(server.address, Scope::Task);
     let (sender, frames) = tokio::sync::mpsc::channel(1);
-    let body = StreamBody::new(ReceiverStream::new(frames).map(|data: Bytes| Ok(Frame::data(data)))).boxed_unsync();
+    let body =
+        StreamBody::new(ReceiverStream::new(frames).map(|data: Bytes| Ok(Frame::data(data))))
+            .boxed_unsync();
     sender.send(Bytes::from_static(b"first")).await.unwrap();
-    let response = client(true).request(grpc(address, GET_INPUTS, body)).await.unwrap();
+    let response = client(true)
+        .request(grpc(address, GET_INPUTS, body))
+        .await
+        .unwrap();
 
     assert_eq!(response.status(), StatusCode::OK);
     let headers = response.headers();
@@ -137,17 +148,33 @@ async fn grpc_stream_passes_both_ways_at_once_with_trailers_and_the_identity_of_
     assert_eq!(headers["seen-x-homeport-worker"], "worker-word");
     assert_eq!(headers["seen-x-homeport-authority"], address.to_string());
     assert_eq!(headers["seen-x-modal-client-version"], "1.6.4");
-    for gone in ["seen-x-modal-token-id", "seen-x-modal-token-secret", "seen-authorization"] {
+    for gone in [
+        "seen-x-modal-token-id",
+        "seen-x-modal-token-secret",
+        "seen-authorization",
+    ] {
         assert!(!headers.contains_key(gone), "{gone}");
     }
 
     // The answer to one message arrives before the next is sent: nothing is gathered on the way.
     let mut body = response.into_body();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "first"
+    );
     sender.send(Bytes::from_static(b"second")).await.unwrap();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "second");
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "second"
+    );
     drop(sender);
-    let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
+    let trailers = body
+        .frame()
+        .await
+        .unwrap()
+        .unwrap()
+        .into_trailers()
+        .unwrap();
     assert_eq!(trailers["grpc-status"], "0");
     assert_eq!(trailers["grpc-message"], "fine");
 }
@@ -156,17 +183,39 @@ async fn grpc_stream_passes_both_ways_at_once_with_trailers_and_the_identity_of_
 async fn method_that_is_not_listed_is_denied_by_name_and_never_reaches_control() {
     let server = server().await;
     let (_proxy, address) = proxy(server.address, Scope::Task);
-    for path in ["/modal.client.ModalClient/AppDeploy", "/homeport.worker.v1.WorkerLink/Attach"] {
-        let response = client(true).request(grpc(address, path, empty())).await.unwrap();
+    for path in [
+        "/modal.client.ModalClient/AppDeploy",
+        "/homeport.worker.v1.WorkerLink/Attach",
+    ] {
+        let response = client(true)
+            .request(grpc(address, path, empty()))
+            .await
+            .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "application/grpc");
         assert_eq!(response.headers()["grpc-status"], "7");
         let message = response.headers()["grpc-message"].to_str().unwrap();
-        assert!(message.contains(path.rsplit('/').next().unwrap()), "{message}");
-        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+        assert!(
+            message.contains(path.rsplit('/').next().unwrap()),
+            "{message}"
+        );
+        assert!(
+            response
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .is_empty()
+        );
     }
-    let plain = Request::get(format!("http://{address}/metrics")).body(empty()).unwrap();
-    assert_eq!(client(false).request(plain).await.unwrap().status(), StatusCode::FORBIDDEN);
+    let plain = Request::get(format!("http://{address}/metrics"))
+        .body(empty())
+        .unwrap();
+    assert_eq!(
+        client(false).request(plain).await.unwrap().status(),
+        StatusCode::FORBIDDEN
+    );
     assert_eq!(server.requests.load(Ordering::SeqCst), 0);
 }
 
@@ -174,13 +223,23 @@ async fn method_that_is_not_listed_is_denied_by_name_and_never_reaches_control()
 async fn build_reaches_the_hub_but_no_method() {
     let server = server().await;
     let (_proxy, address) = proxy(server.address, Scope::Build);
-    let response = client(true).request(grpc(address, GET_INPUTS, empty())).await.unwrap();
+    let response = client(true)
+        .request(grpc(address, GET_INPUTS, empty()))
+        .await
+        .unwrap();
     assert_eq!(response.headers()["grpc-status"], "7");
-    let file = Request::get(format!("http://{address}/org/name/resolve/main/config.json")).body(empty()).unwrap();
+    let file = Request::get(format!(
+        "http://{address}/org/name/resolve/main/config.json"
+    ))
+    .body(empty())
+    .unwrap();
     let response = client(false).request(file).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["seen-version"], "HTTP/1.1");
-    assert_eq!(response.headers()["seen-x-homeport-authority"], address.to_string());
+    assert_eq!(
+        response.headers()["seen-x-homeport-authority"],
+        address.to_string()
+    );
 }
 
 #[tokio::test]
@@ -188,7 +247,9 @@ async fn large_bodies_pass_in_both_protocols() {
     let server = server().await;
     let (_proxy, address) = proxy(server.address, Scope::Task);
     for http2 in [false, true] {
-        let download = Request::get(format!("http://{address}/blobs/large")).body(empty()).unwrap();
+        let download = Request::get(format!("http://{address}/blobs/large"))
+            .body(empty())
+            .unwrap();
         let body = client(http2).request(download).await.unwrap().into_body();
         let bytes = body.collect().await.unwrap().to_bytes();
         assert_eq!(bytes.len(), 64 << 20);
@@ -205,12 +266,23 @@ async fn large_bodies_pass_in_both_protocols() {
 #[tokio::test]
 async fn unreachable_control_is_unavailable() {
     // Bound and dropped: nobody listens there.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let (_proxy, address) = proxy(nobody, Scope::Task);
-    let response = client(true).request(grpc(address, GET_INPUTS, empty())).await.unwrap();
+    let response = client(true)
+        .request(grpc(address, GET_INPUTS, empty()))
+        .await
+        .unwrap();
     assert_eq!(response.headers()["grpc-status"], "14");
-    let plain = Request::get(format!("http://{address}/blobs/bl-1")).body(empty()).unwrap();
-    assert_eq!(client(false).request(plain).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    let plain = Request::get(format!("http://{address}/blobs/bl-1"))
+        .body(empty())
+        .unwrap();
+    assert_eq!(
+        client(false).request(plain).await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
 }
 
 #[tokio::test]
@@ -218,9 +290,14 @@ async fn dropped_proxy_closes_its_listener_and_connections() {
     let server = server().await;
     let (proxy, address) = proxy(server.address, Scope::Task);
     let (sender, frames) = tokio::sync::mpsc::channel(1);
-    let body = StreamBody::new(ReceiverStream::new(frames).map(|data: Bytes| Ok(Frame::data(data)))).boxed_unsync();
+    let body =
+        StreamBody::new(ReceiverStream::new(frames).map(|data: Bytes| Ok(Frame::data(data))))
+            .boxed_unsync();
     sender.send(Bytes::from_static(b"first")).await.unwrap();
-    let response = client(true).request(grpc(address, GET_INPUTS, body)).await.unwrap();
+    let response = client(true)
+        .request(grpc(address, GET_INPUTS, body))
+        .await
+        .unwrap();
     drop(proxy);
     let rest = tokio::time::timeout(Duration::from_secs(5), response.into_body().collect()).await;
     assert!(rest.expect("the connection stays open").is_err());

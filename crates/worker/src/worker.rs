@@ -1,0 +1,131 @@
+//! The worker itself: what it is made from, how it runs, how it stops.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeport_fs::SnapshotFs;
+use homeport_image::base::Bases;
+use homeport_proto::worker::{Gpu, Hello};
+use homeport_runtime::Runtime;
+use homeport_store::Store;
+use http::HeaderValue;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::WorkerError;
+use crate::link::{self, Link};
+use crate::node::Node;
+use crate::options::WorkerOptions;
+use crate::orders::Running;
+use crate::proxy::ControlAddress;
+use crate::reports::{self, Outbox};
+use crate::site;
+
+/// Time for everything to end when the worker stops. What takes longer is left to the runtime's recovery.
+const STOPPING: Duration = Duration::from_secs(30);
+
+/// The node agent of one machine. Made by [`Worker::new`], it does nothing before [`Worker::run`].
+#[derive(Debug)]
+pub struct Worker {
+    node: Arc<Node>,
+    link: Link,
+    outbox: Outbox,
+}
+
+impl Worker {
+    /// Checks the options and clears the state directory. The runtime must have recovered before, so that nothing of an
+    /// earlier run is still there.
+    ///
+    /// # Errors
+    ///
+    /// When an option can't be used, or the state directory can't be cleared.
+    pub fn new(
+        options: WorkerOptions,
+        store: Arc<Store>,
+        fs: Arc<SnapshotFs>,
+        runtime: Arc<Runtime>,
+        bases: Arc<Bases>,
+    ) -> Result<Self, WorkerError> {
+        let bad_address = || WorkerError::Control(options.control.clone());
+        let control = ControlAddress::parse(&options.control).ok_or_else(bad_address)?;
+        let endpoint = link::endpoint(&options.control).map_err(|_| bad_address())?;
+        let credential = options
+            .credential
+            .parse()
+            .map_err(|_| WorkerError::Credential)?;
+        let mut header =
+            HeaderValue::try_from(&options.credential).map_err(|_| WorkerError::Credential)?;
+        header.set_sensitive(true);
+        let hello = hello(&options);
+        let (reports, outbox) = reports::channel();
+        let node = Arc::new(Node {
+            control,
+            credential: header,
+            store,
+            fs,
+            runtime,
+            bases,
+            reports,
+            step_slots: Semaphore::new(options.concurrent_steps.max(1)),
+            options,
+        });
+        let sites = node.sites_dir();
+        site::clear(&sites).map_err(|source| WorkerError::StateDir {
+            path: sites,
+            source,
+        })?;
+        Ok(Self {
+            node,
+            link: Link {
+                endpoint,
+                credential,
+                hello,
+            },
+            outbox,
+        })
+    }
+
+    /// Carries out control's orders until `shutdown`. Then everything that runs is killed, taken down and reported, and
+    /// when this returns nothing is left.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { node, link, outbox } = self;
+        let running = Running::new(node);
+        let left = CancellationToken::new();
+        let stop = async {
+            shutdown.cancelled().await;
+            running.close();
+            running.kill_all();
+            if tokio::time::timeout(STOPPING, running.ended())
+                .await
+                .is_err()
+            {
+                tracing::error!(after = ?STOPPING, "some containers did not end; they are left to the next recovery");
+            }
+            left.cancel();
+        };
+        tokio::join!(link.run(outbox, &running, &shutdown, &left), stop);
+    }
+}
+
+fn hello(options: &WorkerOptions) -> Hello {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let system = rustix::system::sysinfo();
+    Hello {
+        worker_id: options.worker_id.clone(),
+        milli_cpu: u32::try_from(cores.saturating_mul(1000)).unwrap_or(u32::MAX),
+        memory_bytes: u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit)),
+        gpus: gpus(&options.cdi_dirs),
+    }
+}
+
+fn gpus(cdi_dirs: &[PathBuf]) -> Vec<Gpu> {
+    homeport_runtime::gpus(cdi_dirs)
+        .into_iter()
+        .map(|gpu| Gpu {
+            device: gpu.device,
+            model: gpu.model,
+            memory_bytes: gpu.memory_bytes,
+        })
+        .collect()
+}
