@@ -1,0 +1,196 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use homeport_hub::{RepoId, RevisionName};
+use serde::Deserialize;
+
+/// A home of your own for model weights and the code that serves them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "homeport",
+    version,
+    after_help = "A flag wins over its HOMEPORT_… variable, and that over homeport.toml, whose keys are the \
+                  flags' names with `_` for `-`."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What all commands take.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Where the server keeps everything [default: ~/.local/share/homeport]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOMEPORT_DATA_DIR",
+        hide_env_values = true
+    )]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Settings file [default: homeport.toml here, else /etc/homeport/homeport.toml, where there is one]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HOMEPORT_CONFIG",
+        hide_env_values = true
+    )]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve in the foreground until SIGTERM or Ctrl-C
+    ///
+    /// Prints one line, `ready http://ADDRESS:PORT`, on stdout once it serves; the log is on stderr. Needs
+    /// root. At the end it stops every container, unmounts, and exits 0 within 10 seconds.
+    Up(UpFlags),
+    /// Who may use the server
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print the `export` lines for a shell: eval "$(homeport env)"
+    ///
+    /// Prints where the running server is, and a token made for this purpose. Its secret is kept in the data
+    /// directory, in a file that only its owner can read, and is made anew when the token was revoked.
+    Env,
+    /// Check what this machine has and lacks, and say what mends it
+    ///
+    /// Exits 1 if something needed is missing. Run it as root: it tries small mounts.
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the model hub has
+    Models {
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
+    /// Print a completion script: homeport completions bash > /etc/bash_completion.d/homeport
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What `homeport up` takes. Absent ones come from the settings file, else from the defaults.
+#[derive(Debug, Args)]
+pub(crate) struct UpFlags {
+    /// Address to serve; port 0 takes a free one [default: 127.0.0.1:8750]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "HOMEPORT_LISTEN",
+        hide_env_values = true
+    )]
+    pub(crate) listen: Option<SocketAddr>,
+    /// What to do with a program that asks for a GPU that this machine doesn't have: `cpu` runs it without,
+    /// and says so at every start. By default it waits
+    #[arg(
+        long,
+        value_name = "KIND",
+        env = "HOMEPORT_GPU_FALLBACK",
+        hide_env_values = true
+    )]
+    pub(crate) gpu_fallback: Option<GpuFallback>,
+    /// Form of the log on stderr [default: text]
+    #[arg(
+        long,
+        value_name = "FORM",
+        env = "HOMEPORT_LOG_FORMAT",
+        hide_env_values = true
+    )]
+    pub(crate) log_format: Option<LogFormat>,
+    /// What to log: a level, or levels by module such as `info,homeport_worker=debug` [default: info]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "HOMEPORT_LOG",
+        hide_env_values = true
+    )]
+    pub(crate) log: Option<String>,
+}
+
+/// What runs in place of a GPU that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GpuFallback {
+    /// The same program without a GPU
+    Cpu,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it; the secret is shown this once
+    Create {
+        /// What it is for
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// List the tokens
+    List,
+    /// Make a token invalid, from now on and for running clients too
+    Revoke {
+        /// Its id, `ak-…`
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Put a directory with a model's files into the hub
+    Import(ImportFlags),
+    /// List the models
+    List,
+    /// Take a model out of the hub
+    Rm {
+        /// ORG/NAME
+        name: RepoId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportFlags {
+    /// The directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Name to give it, as programs will ask for it
+    #[arg(long = "as", value_name = "ORG/NAME")]
+    pub(crate) name: RepoId,
+    /// Branch that is to point at it
+    #[arg(long, default_value = RevisionName::MAIN)]
+    pub(crate) revision: RevisionName,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

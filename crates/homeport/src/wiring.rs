@@ -1,0 +1,135 @@
+//! The server's parts, and how they are joined into one router.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use homeport_control::{Control, ControlOptions, Policy};
+use homeport_fs::{BackendChoice, SnapshotFs};
+use homeport_gateway::{BlobOptions, BlobStore, Metrics};
+use homeport_hub::{DirectoryCatalog, HubOptions, HubState};
+use homeport_image::{BaseOptions, Bases};
+use homeport_meta::Meta;
+use homeport_runtime::{Runtime, RuntimeOptions};
+use homeport_store::Store;
+use homeport_worker::{Worker, WorkerOptions};
+use rand::Rng as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::data_dir::{DataDir, url_of};
+use crate::settings::UpSettings;
+
+/// How long a blob is kept: as long as the result of a call may be asked for.
+const BLOB_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long an upload may rest before it counts as given up.
+const UPLOAD_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Seconds without a sign of life after which an ephemeral app ends; clients give one every 15.
+const HEARTBEAT_TIMEOUT: f64 = 45.0;
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Why a part of the server could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WiringError {
+    #[error(transparent)]
+    Meta(#[from] homeport_meta::OpenError),
+    #[error(transparent)]
+    Store(#[from] homeport_store::StoreError),
+    #[error(transparent)]
+    Blobs(#[from] homeport_gateway::OpenError),
+    #[error(transparent)]
+    Models(#[from] homeport_hub::CatalogError),
+    #[error(transparent)]
+    Records(#[from] homeport_control::RegistryError),
+    #[error(transparent)]
+    Snapshots(#[from] homeport_fs::FsError),
+    #[error(transparent)]
+    Runtime(#[from] homeport_runtime::OpenError),
+    #[error("what an earlier run left could not be removed")]
+    Recovery(#[from] homeport_runtime::RecoverError),
+    #[error(transparent)]
+    Worker(#[from] homeport_worker::WorkerError),
+}
+
+/// The open parts of a server.
+pub(crate) struct Parts {
+    meta: Meta,
+    /// What every client of this server is served by.
+    pub(crate) router: Router,
+    background: tokio::task::JoinSet<()>,
+    stop: CancellationToken,
+    control: Control,
+    worker: tokio::task::JoinHandle<()>,
+    stop_worker: CancellationToken,
+    runtime: Arc<Runtime>,
+}
+
+impl Parts {
+    /// Opens the parts of a data directory, lowest first. `listen` is where the router will be served.
+    pub(crate) async fn open(
+        settings: &UpSettings,
+        listen: std::net::SocketAddr,
+    ) -> Result<Parts, WiringError> {
+        let data_dir = DataDir::new(&settings.data_dir);
+        let base_url = url_of(listen);
+        let stop = CancellationToken::new();
+        let mut background = tokio::task::JoinSet::new();
+
+        let meta = Meta::open(data_dir.root()).await?;
+        let store = Arc::new(Store::open(&data_dir.store())?);
+        let blobs = BlobStore::open(
+            BlobOptions::new(data_dir.blobs()),
+            Arc::new(SystemTime::now),
+        )?;
+        let blobs = Arc::new(blobs);
+        background.spawn(sweep_blobs(Arc::clone(&blobs), stop.clone()));
+
+        let hub = HubState {
+            store: Arc::clone(&store),
+            catalog: Arc::new(DirectoryCatalog::open(&data_dir.models())?),
+            options: HubOptions::default(),
+        };
+        let router = Router::new()
+            .merge(homeport_gateway::router(blobs, Metrics::default()))
+            .merge(homeport_hub::router(hub));
+        tracing::info!(%base_url, "parts are open");
+        Ok(Parts {
+            meta,
+            router,
+            background,
+            stop,
+        })
+    }
+
+    /// Ends everything that runs, highest first.
+    pub(crate) async fn close(mut self) {
+        self.control.begin_shutdown();
+        self.stop_worker.cancel();
+        if let Err(error) = self.worker.await {
+            tracing::error!(%error, "the worker ended badly");
+        }
+        if let Err(error) = self.runtime.shutdown() {
+            tracing::error!(%error, "the container runtime left something behind");
+        }
+        self.stop.cancel();
+        while self.background.join_next().await.is_some() {}
+        self.meta.close().await;
+    }
+}
+
+async fn sweep_blobs(blobs: Arc<BlobStore>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        let blobs = Arc::clone(&blobs);
+        match tokio::task::spawn_blocking(move || blobs.sweep(BLOB_AGE, UPLOAD_AGE)).await {
+            Ok(Ok(swept)) if swept.blobs + swept.uploads > 0 => {
+                tracing::info!(blobs = swept.blobs, uploads = swept.uploads, "swept blobs");
+            }
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot sweep the blobs"),
+        }
+    }
+}
