@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use homeport_content::SnapshotId;
 
@@ -10,6 +11,9 @@ use crate::kernel::{self, LayerMount};
 use crate::layer::LayerFiles;
 use crate::overlay::{LayerInterface, Overlay, open_directory};
 use crate::{Backend, IdMap, SnapshotFs, WritableLayer};
+
+/// Where waiting for the users of a mount ends: the pauses until then add up to a second.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1024);
 
 /// What to mount, and where.
 #[derive(Debug)]
@@ -41,10 +45,10 @@ impl Mount {
         &self.target
     }
 
-    /// Takes the mount away. If some process still uses it, that is an error, the tree is
-    /// detached for others, and its layer can no longer be committed.
+    /// Takes the mount away. If some process still uses it after a second, that is an error, the
+    /// tree is detached for others, and its layer can no longer be committed. Blocks that long.
     pub fn unmount(mut self) -> Result<(), FsError> {
-        match kernel::detach(&self.target) {
+        match self.detach_patiently() {
             Ok(()) => {
                 self.attached = false;
                 if let Some(layer) = &self.layer {
@@ -56,6 +60,21 @@ impl Mount {
                 target: self.target.clone(),
             }),
             Err(error) => Err(io_error("unmount", &self.target)(error)),
+        }
+    }
+
+    /// A process that was started by another thread holds every descriptor of this one until it
+    /// has executed its program, so a mount can be in use for a moment after its last user.
+    fn detach_patiently(&self) -> std::io::Result<()> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match kernel::detach(&self.target) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && pause < LONGEST_PAUSE => {
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                result => return result,
+            }
         }
     }
 }

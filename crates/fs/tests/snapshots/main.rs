@@ -1,0 +1,8 @@
+//! Real mounts on the running kernel. Every test has a mount namespace of its own, so nothing of
+//! it outlives it. Needs root.
+
+mod layers;
+mod mounts;
+mod observe;
+mod place;
+mod round_trip;
