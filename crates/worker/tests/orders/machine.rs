@@ -17,6 +17,7 @@ use homeport_proto::worker::{Limits, RunCommand, RunStep, Signal, SignalTask, St
 use homeport_runtime::{Runtime, RuntimeOptions};
 use homeport_store::Store;
 use homeport_worker::{HostEnvironment, Worker, WorkerOptions};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,9 @@ pub(crate) const LISTEN: &str = "127.0.0.1:10101";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// Machines look at the descriptors of the whole process, so there is one at a time.
+static ONE: Mutex<()> = Mutex::const_new(());
+
 pub(crate) struct Machine {
     pub(crate) store: Arc<Store>,
     pub(crate) runtime: Arc<Runtime>,
@@ -35,6 +39,7 @@ pub(crate) struct Machine {
     shutdown: CancellationToken,
     worker: JoinHandle<()>,
     directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Machine {
@@ -44,6 +49,7 @@ impl Machine {
             rustix::process::geteuid().is_root(),
             "these tests make containers and need root"
         );
+        let alone = ONE.lock().await;
         let directory = tempfile::tempdir().unwrap();
         // Containers reach their roots in it with ids of their own.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
@@ -96,6 +102,7 @@ impl Machine {
                 shutdown,
                 worker,
                 directory,
+                _alone: alone,
             },
             link,
         )
@@ -113,21 +120,27 @@ impl Machine {
 
     /// Nothing of any order is on the machine.
     pub(crate) fn assert_bare(&self) {
-        let place = self.directory.path().to_str().unwrap();
+        let traces = self.traces();
+        assert!(traces.is_empty(), "{traces:#?}");
+    }
+
+    /// What orders have made on the machine: mounts, directories, namespaces.
+    pub(crate) fn traces(&self) -> Vec<String> {
+        let place = self.directory.path();
+        let worker = place.join("worker").to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let left: Vec<&str> = mounts
+        let mut traces: Vec<String> = mounts
             .lines()
-            .filter(|line| line.contains(&format!("{place}/worker")))
+            .filter(|line| line.contains(&worker))
+            .map(|line| format!("mount {line}"))
             .collect();
-        assert!(left.is_empty(), "{left:?}");
         for part in ["worker/sites", "fs/layers", "runtime/bundles"] {
-            let entries: Vec<_> = fs::read_dir(self.directory.path().join(part))
-                .unwrap()
-                .collect();
-            assert!(entries.is_empty(), "{part}: {entries:?}");
+            for entry in fs::read_dir(place.join(part)).unwrap() {
+                traces.push(format!("directory {}", entry.unwrap().path().display()));
+            }
         }
-        let namespaces = held_namespaces();
-        assert!(namespaces.is_empty(), "{namespaces:?}");
+        traces.extend(held_namespaces());
+        traces
     }
 
     /// A task that runs a shell script.
@@ -190,7 +203,7 @@ fn held_namespaces() -> Vec<String> {
         .unwrap()
         .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
         .filter(|target| target.to_string_lossy().starts_with("net:[") && *target != own)
-        .map(|target| target.to_string_lossy().into_owned())
+        .map(|target| format!("namespace {}", target.display()))
         .collect()
 }
 

@@ -132,6 +132,13 @@ async fn interrupt_is_graceful_and_kill_is_not() {
     link.order(OrderKind::StartTask(machine.task("ta-1", script)))
         .await;
     link.until_said("ta-1", "ready").await;
+    let traces = machine.traces();
+    for kind in ["mount", "directory", "namespace"] {
+        assert!(
+            traces.iter().any(|trace| trace.starts_with(kind)),
+            "{traces:?}"
+        );
+    }
     link.order(signal("ta-1", Signal::Interrupt)).await;
     let story = link.until_ended("ta-1").await;
     assert_eq!(
