@@ -120,6 +120,11 @@ impl Control {
         Ok(())
     }
 
+    /// The server is about to end its containers: nothing new starts from here on.
+    pub fn begin_shutdown(&self) {
+        self.with_scheduler(|scheduler, _| scheduler.begin_shutdown());
+    }
+
     /// Runs the passing of time until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(Duration::from_millis(200));

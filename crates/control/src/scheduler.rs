@@ -79,12 +79,19 @@ pub struct Scheduler {
     nodes: HashMap<String, Node>,
     effects: Vec<Effect>,
     launched: u64,
+    /// The server ends: nothing new starts, and calls that survive it keep their inputs.
+    closing: bool,
 }
 
 impl Scheduler {
     /// An empty scheduler.
     pub fn new(policy: Policy) -> Self {
         Self { policy, ..Self::default() }
+    }
+
+    /// The server is about to end its containers. Durable calls stay unfinished, for the next start.
+    pub fn begin_shutdown(&mut self) {
+        self.closing = true;
     }
 
     /// Takes what must be done outside since the last call.

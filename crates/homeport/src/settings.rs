@@ -11,7 +11,8 @@ use crate::failure::Hint;
 /// Looked for where no file is named.
 const USUAL_FILES: [&str; 2] = ["homeport.toml", "/etc/homeport/homeport.toml"];
 const DEFAULT_LISTEN: &str = "127.0.0.1:8750";
-const DEFAULT_LOG: &str = "info";
+/// The netlink library warns of every attribute that a newer kernel has.
+const DEFAULT_LOG: &str = "info,netlink_packet_route=error";
 
 /// Why the settings can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -88,16 +88,35 @@ impl Parts {
             catalog: Arc::new(DirectoryCatalog::open(&data_dir.models())?),
             options: HubOptions::default(),
         };
+        // Made anew at each start: only the worker in this process has to know it.
+        let credential: String = rand::rng().sample_iter(rand::distr::Alphanumeric).take(43).map(char::from).collect();
+        let options = ControlOptions {
+            policy: Policy { gpu_fallback_cpu: settings.gpu_fallback.is_some(), ..Policy::default() },
+            heartbeat_timeout: HEARTBEAT_TIMEOUT,
+            worker_credential: credential.clone(),
+            base_url: base_url.clone(),
+        };
+        let control = Control::open(options, meta.clone(), Arc::clone(&store), Arc::clone(&blobs)).await?;
+        background.spawn(control.clone().run(stop.clone()));
+
+        let runtime = RuntimeOptions::new(data_dir.runtime(), data_dir.instance_name());
+        let runtime = Arc::new(Runtime::open(runtime)?);
+        let recovered = runtime.recover()?;
+        tracing::debug!(?recovered, "removed what an earlier run left");
+        let fs = Arc::new(SnapshotFs::open(Arc::clone(&store), &data_dir.snapshots(), BackendChoice::Auto)?);
+        tracing::info!(backend = ?fs.backend(), "snapshots can be mounted");
+        let bases = Arc::new(Bases::new(Arc::clone(&store), BaseOptions::new(data_dir.bases())));
+        let options = WorkerOptions::new("local", base_url.clone(), credential, data_dir.worker());
+        let stop_worker = CancellationToken::new();
+        let worker = Worker::new(options, store, fs, Arc::clone(&runtime), bases)?;
+        let worker = tokio::spawn(worker.run(stop_worker.clone()));
+
         let router = Router::new()
             .merge(homeport_gateway::router(blobs, Metrics::default()))
+            .merge(control.routes())
             .merge(homeport_hub::router(hub));
         tracing::info!(%base_url, "parts are open");
-        Ok(Parts {
-            meta,
-            router,
-            background,
-            stop,
-        })
+        Ok(Parts { meta, router, background, stop, control, worker, stop_worker, runtime })
     }
 
     /// Ends everything that runs, highest first.

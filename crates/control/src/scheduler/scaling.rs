@@ -36,7 +36,7 @@ impl Scheduler {
 
     /// How many more containers the pool wants than it has.
     fn shortage(&self, pool: &Pool) -> usize {
-        if pool.closed {
+        if pool.closed || self.closing {
             return 0;
         }
         let serving: Vec<&Task> =

@@ -319,9 +319,12 @@ impl Scheduler {
         let queued: Vec<String> = pool.queue.iter().cloned().collect();
         let others_serve = self.tasks.values().any(|other| other.pool_id == pool_id && other.phase == TaskPhase::Serving);
         for input_id in held {
+            if self.closing && self.is_durable(&input_id) {
+                continue;
+            }
             self.settle(&input_id, output(failure(text.clone()), now), now);
         }
-        if never_served && !others_serve && !stopped {
+        if never_served && !others_serve && !stopped && !self.closing {
             // Its successor would fail in the same way: the waiting callers get the reason now.
             let result = reported.unwrap_or_else(|| failure(text));
             for input_id in queued {
@@ -338,6 +341,11 @@ impl Scheduler {
             self.effects.push(Effect::AppQuiet { app_id });
         }
         self.scale(now);
+    }
+
+    fn is_durable(&self, input_id: &str) -> bool {
+        let input = self.inputs.get(input_id);
+        input.and_then(|input| self.calls.get(&input.call_id)).is_some_and(|call| call.durable)
     }
 
     pub(super) fn expire_inputs(&mut self, now: Seconds) {
