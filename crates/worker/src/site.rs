@@ -23,7 +23,7 @@ use crate::node::Node;
 use crate::proxy::{Identity, Proxy, Scope, Upstream};
 
 /// Never part of what is committed, whatever was written or mounted there.
-const NEVER_KEPT: &[&str] = &["/__modal", "/pkg", "/run/secrets"];
+const NEVER_KEPT: &[&str] = &["/__modal", "/run/secrets"];
 
 /// What a site is made from.
 #[derive(Debug)]
@@ -79,11 +79,7 @@ impl Site {
     ) -> Result<(Self, Timing), SiteError> {
         check_id(&plan.id)?;
         let check = || {
-            if cancelled() {
-                Err(SiteError::Cancelled(Cancelled))
-            } else {
-                Ok(())
-            }
+            if cancelled() { Err(SiteError::Cancelled(Cancelled)) } else { Ok(()) }
         };
         let lowers = parse_layers(&plan.layers)?;
         check()?;
@@ -93,9 +89,7 @@ impl Site {
             let (node, lowers) = (Arc::clone(node), lowers.clone());
             blocking(move || {
                 let started = Instant::now();
-                let prepared = lowers
-                    .iter()
-                    .try_for_each(|lower| node.fs.prepare(lower).map(drop));
+                let prepared = lowers.iter().try_for_each(|lower| node.fs.prepare(lower).map(drop));
                 prepared.map(|()| started.elapsed())
             })
         };
@@ -122,15 +116,11 @@ impl Site {
         let site = blocking(move || {
             let id_map = own_id_map(&sandbox)?;
             let owner = id_map.as_ref().map_or(0, |map| map.host_base);
-            let directory = Directory::make(node.sites_dir().join(&id))?;
+            let directory = Directory::make(node.sites.join(&id))?;
             let mut binds = files::write(&directory.path.join("files"), owner, &files)?;
             if let Some(bundle) = node.options.host_environment.bundle() {
                 let target = PathBuf::from(BUNDLE_TARGET);
-                binds.push(Bind {
-                    source: bundle.to_owned(),
-                    target,
-                    read_only: true,
-                });
+                binds.push(Bind { source: bundle.to_owned(), target, read_only: true });
             }
             let layer = node.fs.new_layer(&id)?;
             let mount = node.fs.mount(MountRequest {
@@ -152,10 +142,7 @@ impl Site {
             })
         })
         .await??;
-        let timing = Timing {
-            network,
-            mount: prepared + started.elapsed(),
-        };
+        let timing = Timing { network, mount: prepared + started.elapsed() };
         // Taking it down blocks as well, so it isn't left to the drop of a future.
         if let Err(error) = check() {
             site.dismantle().await;
@@ -185,10 +172,7 @@ impl Site {
                 limits: command.limits,
                 devices: command.devices,
             };
-            let container = node
-                .runtime
-                .start(&self.sandbox, &spec, stdio)
-                .map_err(SiteError::from);
+            let container = node.runtime.start(&self.sandbox, &spec, stdio).map_err(SiteError::from);
             (self, container)
         })
         .await
@@ -242,10 +226,7 @@ struct Directory {
 
 impl Directory {
     fn make(path: PathBuf) -> Result<Self, SiteError> {
-        let failed = |source| SiteError::Directory {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| SiteError::Directory { path: path.clone(), source };
         make_searchable(&path).map_err(failed)?;
         let directory = Self { path: path.clone() };
         std::fs::create_dir(directory.root()).map_err(failed)?;
@@ -282,21 +263,14 @@ fn own_id_map(sandbox: &Sandbox) -> Result<Option<IdMap>, SiteError> {
         return Ok(None);
     };
     let userns = map.userns.try_clone().map_err(SiteError::UserNamespace)?;
-    Ok(Some(IdMap {
-        userns,
-        host_base: map.host_base,
-        size: map.size,
-    }))
+    Ok(Some(IdMap { userns, host_base: map.host_base, size: map.size }))
 }
 
 fn parse_layers(layers: &[String]) -> Result<Vec<SnapshotId>, SiteError> {
     if layers.is_empty() {
         return Err(SiteError::NoLayers);
     }
-    layers
-        .iter()
-        .map(|layer| layer.parse().map_err(|_| SiteError::Layer(layer.clone())))
-        .collect()
+    layers.iter().map(|layer| layer.parse().map_err(|_| SiteError::Layer(layer.clone()))).collect()
 }
 
 /// The id becomes the name of directories, cgroups and of the host inside.
