@@ -1,0 +1,112 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use homeport_content::PathError;
+use homeport_fs::FsError;
+use homeport_store::StoreError;
+
+use crate::machine::ByteCount;
+
+/// A benchmark could not be carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// The operating system refused something.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The files do not fit on the disk.
+    #[error(
+        "the benchmark writes about {needed} below `{dir}`, where {free} are free: \
+         give a smaller --bytes, or another --dir"
+    )]
+    NotEnoughDisk {
+        /// What would be written.
+        needed: ByteCount,
+        /// Where.
+        dir: PathBuf,
+        /// What the file system has left.
+        free: ByteCount,
+    },
+    /// The files do not fit into the page cache, so warm reads cannot be measured.
+    #[error(
+        "warm reads need about {needed} of memory for the page cache, and {available} are \
+         available: give a smaller --bytes"
+    )]
+    NotEnoughMemory {
+        /// What both copies take.
+        needed: ByteCount,
+        /// What the kernel says is available.
+        available: ByteCount,
+    },
+    /// The options make no image.
+    #[error("cannot make an image of {files} files and {bytes}: {reason}")]
+    Corpus {
+        /// Files asked for.
+        files: u64,
+        /// Bytes asked for.
+        bytes: ByteCount,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// There is no mount namespace of its own to be had.
+    #[error("cannot enter a private mount namespace; the benchmark needs root")]
+    Namespace(#[source] io::Error),
+    /// A signal asked for the end.
+    #[error("interrupted; everything that was made has been removed")]
+    Interrupted,
+    /// The store refused the image.
+    #[error("the scratch store failed")]
+    Store(#[from] StoreError),
+    /// The image could not be mounted.
+    #[error("the image cannot be mounted")]
+    Fs(#[from] FsError),
+    /// The tree of the image is wrong.
+    #[error("the tree of the image cannot be built")]
+    Tree(#[from] PathError),
+    /// What was read is not what was written.
+    #[error("`{path}` gave {found} bytes where {expected} were written")]
+    ShortRead {
+        /// The file.
+        path: PathBuf,
+        /// What it gave.
+        found: u64,
+        /// What it has.
+        expected: u64,
+    },
+    /// A walk of the tree met another number of entries than there are.
+    #[error("a walk of `{path}` met {found} entries where {expected} are")]
+    ShortWalk {
+        /// The root of the walk.
+        path: PathBuf,
+        /// What it met.
+        found: u64,
+        /// What there is.
+        expected: u64,
+    },
+    /// A thread of the benchmark could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// Signals cannot be caught.
+    #[error("cannot catch signals")]
+    Signals(#[source] io::Error),
+}
+
+/// For `map_err`: what was tried, and on which file.
+pub(crate) fn io_error<E: Into<io::Error>>(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> BenchError {
+    let path = path.to_owned();
+    move |source| BenchError::Io {
+        action,
+        path,
+        source: source.into(),
+    }
+}

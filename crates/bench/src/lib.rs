@@ -1,0 +1,24 @@
+//! Benchmarks: what Homeport's own parts cost, beside the plain thing in the same run.
+//!
+//! Each benchmark is one function that takes options and gives a report, which can be shown as a
+//! table or serialized. [`run_image`] measures mounted images beside plain files. A figure
+//! is never given alone: its peer is measured in turns with it, and the ratio is that of the
+//! turns, because both move together with whatever else the machine does.
+//!
+//! Absent: microbenchmarks of functions, and a judgement: the reports carry the aims, people
+//! decide.
+
+mod error;
+mod image;
+mod interruption;
+mod machine;
+mod mounts;
+mod scratch;
+mod statistics;
+mod table;
+
+pub use error::BenchError;
+pub use image::report::{Aim, Comparison, ImageReport, MountReport, Warmth};
+pub use image::{ImageOptions, run_image};
+pub use machine::{ByteCount, Machine, ParseByteCountError};
+pub use statistics::Summary;
