@@ -41,10 +41,7 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Credentials")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
     }
 }
 
@@ -56,7 +53,9 @@ pub struct BaseOptions {
     /// URL of a registry that is asked for Docker Hub's images before Docker Hub, for example
     /// `http://10.0.0.1:5000`.
     pub registry_mirror: Option<String>,
-    /// How long to try to connect to a registry.
+    /// Whether to ask registries at all. Without, images are bootstrapped.
+    pub registries: bool,
+    /// How long to try to connect to a registry. Its first answer may take three times as long.
     pub connect_timeout: Duration,
     /// How long a registry that couldn't be reached isn't asked again.
     pub unreachable_for: Duration,
@@ -76,6 +75,7 @@ impl BaseOptions {
         Self {
             cache_dir,
             registry_mirror: None,
+            registries: true,
             connect_timeout: Duration::from_secs(4),
             unreachable_for: Duration::from_secs(60),
             bootstrap: true,
@@ -99,10 +99,7 @@ pub struct Bases {
 
 impl std::fmt::Debug for Bases {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Bases")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Bases").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -110,13 +107,7 @@ impl Bases {
     /// Base images in `store`.
     pub fn new(store: Arc<Store>, options: BaseOptions) -> Self {
         let records = Records::new(options.cache_dir.join("bases"));
-        Self {
-            store,
-            options,
-            records,
-            gates: Mutex::default(),
-            unreachable: Mutex::default(),
-        }
+        Self { store, options, records, gates: Mutex::default(), unreachable: Mutex::default() }
     }
 
     /// Brings the image that `reference` names, as in a Dockerfile's `FROM`, into the store.
@@ -129,9 +120,7 @@ impl Bases {
         let parsed = registry::parse(reference)?;
         let _gate = self.enter(&parsed.whole(), log).await;
         let (registry, reason) = match self.from_registries(&parsed, credentials, log).await {
-            Err(BaseError::Unreachable {
-                registry, reason, ..
-            }) => (registry, reason),
+            Err(BaseError::Unreachable { registry, reason, .. }) => (registry, reason),
             done => return done,
         };
         let unreachable = BaseError::Unreachable {
@@ -174,18 +163,14 @@ impl Bases {
     ) -> Result<(SnapshotId, ImageConfig), BaseError> {
         let mut last = None;
         for source in registry::sources(image, self.options.registry_mirror.as_deref())? {
-            let result = match self.known_unreachable(&source) {
+            let known = match self.options.registries {
+                true => self.known_unreachable(&source),
+                false => Some("registries are switched off".to_owned()),
+            };
+            let result = match known {
                 Some(reason) => Err(source.unreachable(&reason)),
                 None => {
-                    registry::pull(
-                        &self.store,
-                        &self.records,
-                        &self.options,
-                        &source,
-                        credentials,
-                        log,
-                    )
-                    .await
+                    registry::pull(&self.store, &self.records, &self.options, &source, credentials, log).await
                 }
             };
             match result {
@@ -207,26 +192,17 @@ impl Bases {
     }
 
     fn known_unreachable(&self, source: &registry::Source) -> Option<String> {
-        let mut known = self
-            .unreachable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (until, _)| *until > Instant::now());
         known.get(source.host()).map(|(_, reason)| reason.clone())
     }
 
     fn remember_unreachable(&self, source: &registry::Source, error: &BaseError) {
         if let BaseError::Unreachable { reason, .. } = error {
-            let mut known = self
-                .unreachable
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            known.entry(source.host().to_owned()).or_insert_with(|| {
-                (
-                    Instant::now() + self.options.unreachable_for,
-                    reason.clone(),
-                )
-            });
+            let mut known = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+            known
+                .entry(source.host().to_owned())
+                .or_insert_with(|| (Instant::now() + self.options.unreachable_for, reason.clone()));
         }
     }
 }

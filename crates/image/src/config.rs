@@ -63,10 +63,7 @@ pub enum OciConfigError {
 impl ImageConfig {
     /// The value of an environment variable.
     pub fn get_env(&self, name: &str) -> Option<&str> {
-        self.env
-            .iter()
-            .find(|(existing, _)| existing == name)
-            .map(|(_, value)| value.as_str())
+        self.env.iter().find(|(existing, _)| existing == name).map(|(_, value)| value.as_str())
     }
 
     /// Sets an environment variable; one that exists keeps its place.
@@ -168,8 +165,7 @@ mod tests {
         assert_eq!(config.workdir, "/");
         assert_eq!(config.cmd, ["python3"]);
         assert_eq!(config.python.as_deref(), Some("3.11.10"));
-        let back: ImageConfig =
-            serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        let back: ImageConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
         assert_eq!(back, config);
     }
 
@@ -177,10 +173,7 @@ mod tests {
     fn image_for_another_architecture_is_refused() {
         let json = br#"{"os":"linux","architecture":"arm64"}"#;
         let error = ImageConfig::from_oci(json, ("linux", "amd64")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the image is for linux/arm64, this machine is linux/amd64"
-        );
+        assert_eq!(error.to_string(), "the image is for linux/arm64, this machine is linux/amd64");
     }
 
     #[test]

@@ -104,11 +104,7 @@ pub fn copy(request: CopyRequest<'_>) -> Result<Tree, CopyError> {
             destination: request.destination.to_owned(),
         });
     }
-    let mut writer = Writer {
-        image: request.base.clone(),
-        context: request.context,
-        copied: HashMap::new(),
-    };
+    let mut writer = Writer { image: request.base.clone(), context: request.context, copied: HashMap::new() };
     for source in &sources {
         match source.entry {
             EntryRef::Directory(directory) => writer.contents(directory, &target)?,
@@ -158,16 +154,11 @@ impl Writer<'_> {
         match self.image.get(target) {
             Some(EntryRef::Directory(_)) => return Ok(()),
             Some(EntryRef::Leaf(..)) => {
-                return Err(CopyError::NotADirectory {
-                    path: shown(target),
-                });
+                return Err(CopyError::NotADirectory { path: shown(target) });
             }
             None => {}
         }
-        let made = self
-            .image
-            .directory_mut(target, true)
-            .map_err(|error| unreachable_at(target, error))?;
+        let made = self.image.directory_mut(target, true).map_err(|error| unreachable_at(target, error))?;
         if let Some(like) = like {
             made.metadata = as_root(like);
         }
@@ -176,9 +167,7 @@ impl Writer<'_> {
 
     fn leaf(&mut self, id: LeafId, target: &[u8]) -> Result<(), CopyError> {
         if let Some(EntryRef::Directory(_)) = self.image.get(target) {
-            return Err(CopyError::DirectoryInTheWay {
-                path: shown(target),
-            });
+            return Err(CopyError::DirectoryInTheWay { path: shown(target) });
         }
         if let Some(copy) = self.copied.get(&id) {
             let linked = self.image.insert_link(target, *copy);
@@ -188,10 +177,7 @@ impl Writer<'_> {
             return Ok(());
         };
         leaf.metadata = as_root(&leaf.metadata);
-        let copy = self
-            .image
-            .insert_leaf(target, leaf)
-            .map_err(|error| unreachable_at(target, error))?;
+        let copy = self.image.insert_leaf(target, leaf).map_err(|error| unreachable_at(target, error))?;
         self.copied.insert(id, copy);
         Ok(())
     }
@@ -208,19 +194,12 @@ fn follow(tree: &Tree, path: &[u8]) -> Result<Vec<u8>, CopyError> {
 fn unreachable_at(target: &[u8], error: PathError) -> CopyError {
     match error {
         PathError::NotADirectory { component, .. } => CopyError::NotADirectory { path: component },
-        other => CopyError::Unreachable {
-            path: format!("/{}", shown(target)),
-            reason: other.to_string(),
-        },
+        other => CopyError::Unreachable { path: format!("/{}", shown(target)), reason: other.to_string() },
     }
 }
 
 fn as_root(metadata: &Metadata) -> Metadata {
-    Metadata {
-        uid: 0,
-        gid: 0,
-        ..metadata.clone()
-    }
+    Metadata { uid: 0, gid: 0, ..metadata.clone() }
 }
 
 fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {

@@ -61,11 +61,7 @@ impl DockerfileError {
         if shown.len() < text.len() {
             shown.push('…');
         }
-        Self {
-            line,
-            text: shown,
-            fault: fault.into(),
-        }
+        Self { line, text: shown, fault: fault.into() }
     }
 }
 
@@ -77,11 +73,7 @@ pub fn parse<S: AsRef<str>>(commands: &[S]) -> Result<Vec<Located>, DockerfileEr
         .map(|line| {
             let instruction = instruction::read(&line)
                 .map_err(|fault| DockerfileError::at(line.number, &line.text, fault))?;
-            Ok(Located {
-                line: line.number,
-                text: line.text,
-                instruction,
-            })
+            Ok(Located { line: line.number, text: line.text, instruction })
         })
         .collect()
 }

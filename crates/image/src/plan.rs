@@ -99,23 +99,18 @@ pub fn base_of(
     let mut arguments = BTreeMap::new();
     for located in instructions {
         match &located.instruction {
-            Instruction::Arg(names) => declare(
-                located,
-                names,
-                &mut arguments,
-                build_args,
-                &ImageConfig::default(),
-            )?,
+            Instruction::Arg(names) => {
+                declare(located, names, &mut arguments, build_args, &ImageConfig::default())?
+            }
             Instruction::From { image, platform } => {
                 refuse_foreign_platform(located, platform.as_deref())?;
                 let image = expand(image, &|name| arguments.get(name).cloned())
                     .map_err(|fault| DockerfileError::at(located.line, &located.text, fault))?;
                 return match image.as_str() {
-                    "" => Err(refusal(
-                        located,
-                        "FROM names no image once its variables have their values",
-                    )
-                    .into()),
+                    "" => {
+                        Err(refusal(located, "FROM names no image once its variables have their values")
+                            .into())
+                    }
                     "scratch" => Ok(BaseSource::Scratch),
                     tag if parents.contains(&tag) => Ok(BaseSource::Parent { tag: image }),
                     _ => Ok(BaseSource::Reference(image)),
@@ -143,12 +138,7 @@ pub fn plan(
         config.set_env("PATH", DEFAULT_PATH);
     }
     let stage = &instructions[from..];
-    let mut state = Stage {
-        config,
-        arguments: BTreeMap::new(),
-        build_args,
-        command_is_ours: false,
-    };
+    let mut state = Stage { config, arguments: BTreeMap::new(), build_args, command_is_ours: false };
     let mut steps = Vec::with_capacity(stage.len());
     let mut base = Some(base);
     for located in stage {
@@ -187,22 +177,14 @@ impl Stage<'_> {
                 ));
             }
             Instruction::Run(command) => return Ok(self.run(command)),
-            Instruction::Copy {
-                sources,
-                destination,
-            } => return self.copy(located, sources, destination),
+            Instruction::Copy { sources, destination } => return self.copy(located, sources, destination),
             Instruction::Workdir(path) => {
                 let path = self.expanded(located, path)?;
                 if path.is_empty() {
-                    return Err(refusal(
-                        located,
-                        "WORKDIR is empty once its variables have their values",
-                    ));
+                    return Err(refusal(located, "WORKDIR is empty once its variables have their values"));
                 }
                 self.config.enter(&path);
-                return Ok(Action::MakeDirectory {
-                    path: self.config.workdir.clone(),
-                });
+                return Ok(Action::MakeDirectory { path: self.config.workdir.clone() });
             }
             Instruction::Env(pairs) => {
                 // All values see the environment as it was before this instruction.
@@ -214,13 +196,9 @@ impl Stage<'_> {
                 let pairs = self.expanded_pairs(located, pairs)?;
                 self.config.labels.extend(pairs);
             }
-            Instruction::Arg(names) => declare(
-                located,
-                names,
-                &mut self.arguments,
-                self.build_args,
-                &self.config,
-            )?,
+            Instruction::Arg(names) => {
+                declare(located, names, &mut self.arguments, self.build_args, &self.config)?
+            }
             Instruction::User(user) => self.config.user = self.expanded(located, user)?,
             Instruction::Shell(argv) => self.config.shell = argv.clone(),
             Instruction::Cmd(command) => {
@@ -245,10 +223,7 @@ impl Stage<'_> {
             .filter(|(name, _)| self.config.get_env(name).is_none())
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        Action::Run {
-            argv: command.argv(&self.config.shell),
-            build_env,
-        }
+        Action::Run { argv: command.argv(&self.config.shell), build_env }
     }
 
     fn copy(
@@ -257,32 +232,20 @@ impl Stage<'_> {
         sources: &[String],
         destination: &str,
     ) -> Result<Action, DockerfileError> {
-        let sources = sources
-            .iter()
-            .map(|source| self.expanded(located, source))
-            .collect::<Result<_, _>>()?;
+        let sources =
+            sources.iter().map(|source| self.expanded(located, source)).collect::<Result<_, _>>()?;
         let destination = self.expanded(located, destination)?;
         if destination.is_empty() {
-            return Err(refusal(
-                located,
-                "the destination is empty once its variables have their values",
-            ));
+            return Err(refusal(located, "the destination is empty once its variables have their values"));
         }
-        Ok(Action::Copy {
-            sources,
-            destination,
-        })
+        Ok(Action::Copy { sources, destination })
     }
 
     fn expanded(&self, located: &Located, word: &str) -> Result<String, DockerfileError> {
         let lookup = |name: &str| {
-            self.config
-                .get_env(name)
-                .map(str::to_owned)
-                .or_else(|| self.arguments.get(name).cloned())
+            self.config.get_env(name).map(str::to_owned).or_else(|| self.arguments.get(name).cloned())
         };
-        expand(word, &lookup)
-            .map_err(|fault| DockerfileError::at(located.line, &located.text, fault))
+        expand(word, &lookup).map_err(|fault| DockerfileError::at(located.line, &located.text, fault))
     }
 
     fn expanded_pairs(
@@ -292,12 +255,7 @@ impl Stage<'_> {
     ) -> Result<Vec<(String, String)>, DockerfileError> {
         pairs
             .iter()
-            .map(|(name, value)| {
-                Ok((
-                    self.expanded(located, name)?,
-                    self.expanded(located, value)?,
-                ))
-            })
+            .map(|(name, value)| Ok((self.expanded(located, name)?, self.expanded(located, value)?)))
             .collect()
     }
 }
@@ -314,10 +272,7 @@ fn declare(
             (Some(given), _) => Some(given.clone()),
             (None, Some(default)) => {
                 let lookup = |name: &str| {
-                    config
-                        .get_env(name)
-                        .map(str::to_owned)
-                        .or_else(|| arguments.get(name).cloned())
+                    config.get_env(name).map(str::to_owned).or_else(|| arguments.get(name).cloned())
                 };
                 let value = expand(default, &lookup)
                     .map_err(|fault| DockerfileError::at(located.line, &located.text, fault))?;
@@ -332,10 +287,7 @@ fn declare(
     Ok(())
 }
 
-fn refuse_foreign_platform(
-    located: &Located,
-    platform: Option<&str>,
-) -> Result<(), DockerfileError> {
+fn refuse_foreign_platform(located: &Located, platform: Option<&str>) -> Result<(), DockerfileError> {
     let ours = format!("linux/{}", crate::base::architecture());
     match platform {
         Some(platform) if platform != ours => Err(DockerfileError::at(
@@ -348,11 +300,7 @@ fn refuse_foreign_platform(
 }
 
 fn refusal(located: &Located, message: &str) -> DockerfileError {
-    DockerfileError::at(
-        located.line,
-        &located.text,
-        Fault::Arguments(message.to_owned()),
-    )
+    DockerfileError::at(located.line, &located.text, Fault::Arguments(message.to_owned()))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::config::ImageConfig;
 pub use apt_sources::Archive;
 pub use wanted::{Distribution, Wanted};
 
-/// Raised when the same request would give another image.
+/// Raised when the same arguments of the bootstrap would give another image.
 const RECIPE: u32 = 1;
 
 /// Why no image could be bootstrapped.
@@ -128,48 +128,28 @@ pub(super) async fn bring(
     }
     let sources = archive.lines(release.codename);
     if sources.security.is_none() {
-        log(&format!(
-            "this machine's apt has no security archive; {} is made without",
-            release.codename
-        ));
+        log(&format!("this machine's apt has no security archive; {} is made without", release.codename));
     }
     let settings = apt_config::settings().await?;
     for warning in finish::warnings(&sources, &settings) {
         log(&warning);
     }
-    let about = format!(
-        "bootstrap {RECIPE} {} {} with Python {} from {sources:?} with {settings:?}",
-        debian_architecture(),
-        release.codename,
-        wanted.python().is_some()
-    );
+    let recipe = mmdebstrap::Recipe { release, sources, settings, with_python: wanted.python().is_some() };
+    let about = format!("bootstrap {RECIPE} {} {:?}", debian_architecture(), recipe.arguments());
     if let Some((snapshot, config)) = records.find(store, &about, Some(options.bootstrap_max_age)) {
         say_python(wanted, &config, log);
-        log(&format!(
-            "{} was bootstrapped before; using that",
-            release.codename
-        ));
+        log(&format!("{} was bootstrapped before; using that", release.codename));
         return Ok((snapshot, config));
     }
     let started = Instant::now();
-    log(&format!(
-        "bootstrapping {} from {}",
-        release.codename, sources.main_uri
-    ));
-    let recipe = mmdebstrap::Recipe {
-        release,
-        sources,
-        settings,
-        with_python: wanted.python().is_some(),
-    };
+    log(&format!("bootstrapping {} from {}", release.codename, recipe.sources.main_uri));
     let root = mmdebstrap::run(Arc::clone(store), &recipe, options.limits, log).await?;
     let store = Arc::clone(store);
     let finished = tokio::task::spawn_blocking(move || {
         let (tree, config) = finish::finish(&store, root, &recipe)?;
         Ok::<_, BootstrapError>((store.put_tree(&tree)?, tree.totals(), config))
     });
-    let (snapshot, (_, files, bytes), config) =
-        finished.await.map_err(|_| BootstrapError::Cancelled)??;
+    let (snapshot, (_, files, bytes), config) = finished.await.map_err(|_| BootstrapError::Cancelled)??;
     records
         .put(&about, snapshot, &config)
         .map_err(|(path, source)| BootstrapError::Record { path, source })?;

@@ -26,10 +26,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 512 GiB in 20 million entries.
     fn default() -> Self {
-        Self {
-            bytes: 512 << 30,
-            entries: 20_000_000,
-        }
+        Self { bytes: 512 << 30, entries: 20_000_000 }
     }
 }
 
@@ -83,13 +80,7 @@ pub struct Layering<'a, 'store> {
 impl<'a, 'store> Layering<'a, 'store> {
     /// An image without a layer. Its files are staged in `batch`.
     pub fn new(batch: &'a Batch<'store>, limits: Limits) -> Self {
-        Self {
-            tree: Tree::default(),
-            batch,
-            left: limits,
-            limits,
-            skip: |_| false,
-        }
+        Self { tree: Tree::default(), batch, left: limits, limits, skip: |_| false }
     }
 
     /// Leaves out entries whose path (without a leading slash) `skip` holds for.
@@ -108,10 +99,11 @@ impl<'a, 'store> Layering<'a, 'store> {
         let mut stream = TarStream::new(layer);
         let mut own = Own::default();
         while let Some(entry) = stream.next_entry()? {
-            self.left.entries =
-                self.left.entries.checked_sub(1).ok_or_else(|| {
-                    LayerError::TooLarge(format!("{} entries", self.limits.entries))
-                })?;
+            self.left.entries = self
+                .left
+                .entries
+                .checked_sub(1)
+                .ok_or_else(|| LayerError::TooLarge(format!("{} entries", self.limits.entries)))?;
             self.left.bytes = self
                 .left
                 .bytes
@@ -144,12 +136,10 @@ impl<'a, 'store> Layering<'a, 'store> {
             return Ok(());
         };
         let (parent, name) = (&path[..slash.saturating_sub(1)], &path[slash..]);
-        let parent = self.tree.resolve(parent).ok_or_else(|| {
-            unplaceable(
-                &path,
-                "a part of it is a file or a circle of symbolic links",
-            )
-        })?;
+        let parent = self
+            .tree
+            .resolve(parent)
+            .ok_or_else(|| unplaceable(&path, "a part of it is a file or a circle of symbolic links"))?;
         if let Some(hidden) = name.strip_prefix(b".wh.") {
             return self.whiteout(&path, &parent, hidden, own);
         }
@@ -158,10 +148,7 @@ impl<'a, 'store> Layering<'a, 'store> {
             Kind::Directory => self.directory(&entry, &place)?,
             Kind::HardLink => self.hard_link(&entry, &place)?,
             _ => {
-                let leaf = Leaf {
-                    metadata: metadata(&entry),
-                    kind: self.leaf_kind(&entry, content)?,
-                };
+                let leaf = Leaf { metadata: metadata(&entry), kind: self.leaf_kind(&entry, content)? };
                 self.tree
                     .insert_leaf(&place, leaf)
                     .map_err(|error| unplaceable(&path, &error.to_string()))?;
@@ -171,11 +158,7 @@ impl<'a, 'store> Layering<'a, 'store> {
         Ok(())
     }
 
-    fn leaf_kind(
-        &self,
-        entry: &tar_stream::Entry,
-        content: &mut impl Read,
-    ) -> Result<LeafKind, LayerError> {
+    fn leaf_kind(&self, entry: &tar_stream::Entry, content: &mut impl Read) -> Result<LeafKind, LayerError> {
         Ok(match entry.kind {
             Kind::Symlink => LeafKind::Symlink(entry.link.clone().into()),
             Kind::Fifo => LeafKind::Fifo,
@@ -193,10 +176,7 @@ impl<'a, 'store> Layering<'a, 'store> {
         if let Some(EntryRef::Leaf(..)) = self.tree.get(place) {
             self.tree.remove(place).map_err(placed)?;
         }
-        self.tree
-            .directory_mut(place, true)
-            .map_err(placed)?
-            .metadata = metadata(entry);
+        self.tree.directory_mut(place, true).map_err(placed)?.metadata = metadata(entry);
         Ok(())
     }
 
@@ -209,24 +189,14 @@ impl<'a, 'store> Layering<'a, 'store> {
         };
         let found = self.tree.resolve(parent).map(|parent| below(&parent, name));
         match found.and_then(|found| self.tree.get(&found)) {
-            Some(EntryRef::Leaf(id, _)) => self
-                .tree
-                .insert_link(place, id)
-                .map_err(|error| unplaceable(&entry.path, &error.to_string())),
-            _ => Err(LayerError::DanglingHardLink {
-                path: shown(&entry.path),
-                target: shown(&entry.link),
-            }),
+            Some(EntryRef::Leaf(id, _)) => {
+                self.tree.insert_link(place, id).map_err(|error| unplaceable(&entry.path, &error.to_string()))
+            }
+            _ => Err(LayerError::DanglingHardLink { path: shown(&entry.path), target: shown(&entry.link) }),
         }
     }
 
-    fn whiteout(
-        &mut self,
-        path: &[u8],
-        parent: &[u8],
-        hidden: &[u8],
-        own: &Own,
-    ) -> Result<(), LayerError> {
+    fn whiteout(&mut self, path: &[u8], parent: &[u8], hidden: &[u8], own: &Own) -> Result<(), LayerError> {
         // Names of the union file systems' own book-keeping.
         const OPAQUE: &[u8] = b".wh..opq";
         let placed = |error: PathError| unplaceable(path, &error.to_string());
@@ -289,10 +259,8 @@ impl Own {
 
 /// Path without leading, doubled or trailing slashes and without `.`.
 fn cleaned(path: &[u8]) -> Result<Vec<u8>, LayerError> {
-    let parts: Vec<&[u8]> = path
-        .split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
-        .collect();
+    let parts: Vec<&[u8]> =
+        path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
     if parts.contains(&b"..".as_slice()) {
         return Err(LayerError::Traversal(shown(path)));
     }
@@ -306,38 +274,23 @@ fn metadata(entry: &tar_stream::Entry) -> Metadata {
         .filter(|(name, _)| carries_over(name))
         .map(|(name, value)| (name.clone().into(), value.clone().into()))
         .collect();
-    Metadata {
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        mtime: entry.mtime,
-        xattrs,
-    }
+    Metadata { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs }
 }
 
 /// Attributes that steer overlay file systems would let an image reach other images' files; labels of
 /// a security module belong to the machine that built the image.
 fn carries_over(name: &[u8]) -> bool {
-    !(name.starts_with(b"trusted.")
-        || name.starts_with(b"user.overlay.")
-        || name == b"security.selinux")
+    !(name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.") || name == b"security.selinux")
 }
 
 /// As in `st_rdev`.
 fn device_number((major, minor): (u32, u32)) -> u64 {
     let (major, minor) = (u64::from(major), u64::from(minor));
-    ((major & 0xffff_f000) << 32)
-        | ((major & 0xfff) << 8)
-        | ((minor & 0xffff_ff00) << 12)
-        | (minor & 0xff)
+    ((major & 0xffff_f000) << 32) | ((major & 0xfff) << 8) | ((minor & 0xffff_ff00) << 12) | (minor & 0xff)
 }
 
 fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() {
-        name.to_vec()
-    } else {
-        [directory, b"/", name].concat()
-    }
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
 fn shown(path: &[u8]) -> String {
@@ -345,10 +298,7 @@ fn shown(path: &[u8]) -> String {
 }
 
 fn unplaceable(path: &[u8], reason: &str) -> LayerError {
-    LayerError::Unplaceable {
-        path: shown(path),
-        reason: reason.to_owned(),
-    }
+    LayerError::Unplaceable { path: shown(path), reason: reason.to_owned() }
 }
 
 /// A failure to read the content is the stream's, not the store's.
@@ -358,10 +308,7 @@ fn store_error(path: &[u8], source: StoreError) -> LayerError {
             LayerError::Tar(TarError::Truncated(shown(path)))
         }
         StoreError::Source(error) => LayerError::Tar(TarError::Read(error)),
-        source => LayerError::Store {
-            path: shown(path),
-            source,
-        },
+        source => LayerError::Store { path: shown(path), source },
     }
 }
 

@@ -43,9 +43,7 @@ impl Records {
     ) -> Option<(SnapshotId, ImageConfig)> {
         let record: Record = serde_json::from_slice(&std::fs::read(self.path(about)).ok()?).ok()?;
         let is_young = max_age.is_none_or(|max_age| {
-            now()
-                .checked_sub(record.made_at)
-                .is_some_and(|age| age < max_age.as_secs())
+            now().checked_sub(record.made_at).is_some_and(|age| age < max_age.as_secs())
         });
         let is_here = record.about == about && store.contains_tree(&record.snapshot);
         (is_young && is_here).then_some((record.snapshot, record.config))
@@ -58,12 +56,7 @@ impl Records {
         snapshot: SnapshotId,
         config: &ImageConfig,
     ) -> Result<(), (PathBuf, std::io::Error)> {
-        let record = Record {
-            about: about.to_owned(),
-            snapshot,
-            config: config.clone(),
-            made_at: now(),
-        };
+        let record = Record { about: about.to_owned(), snapshot, config: config.clone(), made_at: now() };
         let path = self.path(about);
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.dir)?;
@@ -77,15 +70,12 @@ impl Records {
     }
 
     fn path(&self, about: &str) -> PathBuf {
-        self.dir
-            .join(format!("{}.json", Digest::of(about.as_bytes())))
+        self.dir.join(format!("{}.json", Digest::of(about.as_bytes())))
     }
 }
 
 fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -105,14 +95,8 @@ mod tests {
         assert_eq!(records.find(&store, "gone", None), None);
         let snapshot = store.put_tree(&Tree::default()).unwrap();
         records.put("here", snapshot, &config).unwrap();
-        assert_eq!(
-            records.find(&store, "here", None),
-            Some((snapshot, config.clone()))
-        );
-        assert_eq!(
-            records.find(&store, "here", Some(Duration::from_secs(1000))),
-            Some((snapshot, config))
-        );
+        assert_eq!(records.find(&store, "here", None), Some((snapshot, config.clone())));
+        assert_eq!(records.find(&store, "here", Some(Duration::from_secs(1000))), Some((snapshot, config)));
         assert_eq!(records.find(&store, "here", Some(Duration::ZERO)), None);
         assert_eq!(records.find(&store, "elsewhere", None), None);
     }

@@ -34,12 +34,10 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads a reference as Docker does: `python:3.11` is `docker.io/library/python:3.11`.
 pub fn parse(reference: &str) -> Result<Reference, BaseError> {
-    reference
-        .parse()
-        .map_err(|error: oci_client::ParseError| BaseError::BadReference {
-            reference: reference.to_owned(),
-            reason: error.to_string(),
-        })
+    reference.parse().map_err(|error: oci_client::ParseError| BaseError::BadReference {
+        reference: reference.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// A registry that may have the image.
@@ -64,11 +62,7 @@ pub(super) fn sources(image: &Reference, mirror: Option<&str>) -> Result<Vec<Sou
         }
         let mut reference = image.clone();
         reference.set_mirror_registry(host.to_owned());
-        sources.push(Source {
-            reference,
-            protocol,
-            is_mirror: true,
-        });
+        sources.push(Source { reference, protocol, is_mirror: true });
     }
     let host = image.resolve_registry();
     let protocol = if is_loopback(host) {
@@ -76,11 +70,7 @@ pub(super) fn sources(image: &Reference, mirror: Option<&str>) -> Result<Vec<Sou
     } else {
         ClientProtocol::Https
     };
-    sources.push(Source {
-        reference: image.clone(),
-        protocol,
-        is_mirror: false,
-    });
+    sources.push(Source { reference: image.clone(), protocol, is_mirror: false });
     Ok(sources)
 }
 
@@ -91,10 +81,7 @@ fn is_loopback(registry: &str) -> bool {
         _ => registry,
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 impl Source {
@@ -144,16 +131,16 @@ pub(super) async fn pull(
 ) -> Result<(SnapshotId, ImageConfig), BaseError> {
     let client = source.client(options)?;
     let auth = match credentials {
-        Some(credentials) => {
-            RegistryAuth::Basic(credentials.username.clone(), credentials.password.clone())
-        }
+        Some(credentials) => RegistryAuth::Basic(credentials.username.clone(), credentials.password.clone()),
         None => RegistryAuth::Anonymous,
     };
     let said = |error| failure::classify(source, "the manifest", error);
-    client
-        .auth(&source.reference, &auth, RegistryOperation::Pull)
-        .await
-        .map_err(said)?;
+    // The first request tells whether anybody is there; what comes later may take its time.
+    let answer = client.auth(&source.reference, &auth, RegistryOperation::Pull);
+    match tokio::time::timeout(options.connect_timeout * 3, answer).await {
+        Ok(answer) => drop(answer.map_err(said)?),
+        Err(_) => return Err(source.unreachable("it doesn't answer")),
+    }
     let (manifest, digest) = manifest(&client, source, &auth).await?;
     let about = format!("image manifest {digest} for linux/{}", architecture());
     if let Some(found) = records.find(store, &about, None) {
@@ -182,9 +169,7 @@ pub(super) async fn pull(
         .await
         .map_err(|error| source.failed(error.to_string()))?;
     let (snapshot, config) = brought?;
-    records
-        .put(&about, snapshot, &config)
-        .map_err(|(path, source)| BaseError::Record { path, source })?;
+    records.put(&about, snapshot, &config).map_err(|(path, source)| BaseError::Record { path, source })?;
     Ok((snapshot, config))
 }
 
@@ -195,10 +180,7 @@ async fn manifest(
     auth: &RegistryAuth,
 ) -> Result<(OciImageManifest, String), BaseError> {
     let said = |error| failure::classify(source, "the manifest", error);
-    let (manifest, digest) = client
-        .pull_manifest(&source.reference, auth)
-        .await
-        .map_err(said)?;
+    let (manifest, digest) = client.pull_manifest(&source.reference, auth).await.map_err(said)?;
     let index = match manifest {
         OciManifest::Image(manifest) => return Ok((manifest, digest)),
         OciManifest::ImageIndex(index) => index,
@@ -213,19 +195,13 @@ async fn manifest(
         return Err(BaseError::NotFound {
             reference: source.reference.whole(),
             registry: source.host().to_owned(),
-            reason: format!(
-                "it is for {}, this machine is linux/{}",
-                offered.join(", "),
-                architecture()
-            ),
+            reason: format!("it is for {}, this machine is linux/{}", offered.join(", "), architecture()),
         });
     };
     let reference = source.reference.clone_with_digest(chosen);
     match client.pull_manifest(&reference, auth).await.map_err(said)? {
         (OciManifest::Image(manifest), digest) => Ok((manifest, digest)),
-        (OciManifest::ImageIndex(_), _) => {
-            Err(source.failed("a manifest list inside a manifest list"))
-        }
+        (OciManifest::ImageIndex(_), _) => Err(source.failed("a manifest list inside a manifest list")),
     }
 }
 
@@ -254,10 +230,7 @@ impl Pull {
     /// Blocking: reads what the network gives and writes to the store.
     fn bring(&self) -> Result<(SnapshotId, ImageConfig), BaseError> {
         let config = self.config()?;
-        let stored = |source| BaseError::Store {
-            reference: self.source.reference.whole(),
-            source,
-        };
+        let stored = |source| BaseError::Store { reference: self.source.reference.whole(), source };
         let batch = self.store.batch().map_err(stored)?;
         let mut layering = Layering::new(&batch, self.options.limits);
         let count = self.manifest.layers.len();
@@ -279,9 +252,7 @@ impl Pull {
     fn config(&self) -> Result<ImageConfig, BaseError> {
         let descriptor = &self.manifest.config;
         if !(0..=MAX_CONFIG).contains(&descriptor.size) {
-            return Err(self
-                .source
-                .failed(format!("the configuration has {} bytes", descriptor.size)));
+            return Err(self.source.failed(format!("the configuration has {} bytes", descriptor.size)));
         }
         let mut blob = self.open(descriptor, "the configuration")?;
         let mut json = Vec::new();
@@ -290,27 +261,18 @@ impl Pull {
             return Err(self.blob_error("the configuration", descriptor, fault));
         }
         read.map_err(|error| self.source.failed(error.to_string()))?;
-        ImageConfig::from_oci(&json, ("linux", architecture())).map_err(|source| {
-            BaseError::Config {
-                reference: self.source.reference.whole(),
-                source,
-            }
-        })
+        ImageConfig::from_oci(&json, ("linux", architecture()))
+            .map_err(|source| BaseError::Config { reference: self.source.reference.whole(), source })
     }
 
-    fn layer(
-        &self,
-        descriptor: &OciDescriptor,
-        layering: &mut Layering<'_, '_>,
-    ) -> Result<(), BaseError> {
+    fn layer(&self, descriptor: &OciDescriptor, layering: &mut Layering<'_, '_>) -> Result<(), BaseError> {
         let mut blob = self.open(descriptor, "a layer")?;
         let applied = blob::decompressed(&mut blob)
             .map_err(|error| super::tar_stream::TarError::from(error).into())
             .and_then(|mut tar| {
                 layering.apply(&mut tar)?;
                 // What follows the end mark belongs to the compressed stream's own checks.
-                std::io::copy(&mut tar, &mut std::io::sink())
-                    .map_err(super::tar_stream::TarError::from)?;
+                std::io::copy(&mut tar, &mut std::io::sink()).map_err(super::tar_stream::TarError::from)?;
                 Ok(())
             });
         // Wrong bytes show in many ways; the digest tells them from a layer that was made wrong.
@@ -328,15 +290,10 @@ impl Pull {
     fn open(&self, descriptor: &OciDescriptor, what: &str) -> Result<Blob, BaseError> {
         let opened = self
             .handle
-            .block_on(
-                self.client
-                    .pull_blob_stream(&self.source.reference, descriptor),
-            )
+            .block_on(self.client.pull_blob_stream(&self.source.reference, descriptor))
             .map_err(|error| failure::classify(&self.source, what, error))?;
-        let size = u64::try_from(descriptor.size).map_err(|_| {
-            self.source
-                .failed(format!("{} has a negative size", descriptor.digest))
-        })?;
+        let size = u64::try_from(descriptor.size)
+            .map_err(|_| self.source.failed(format!("{} has a negative size", descriptor.digest)))?;
         Ok(Blob::new(
             opened.stream,
             size,
@@ -360,10 +317,7 @@ impl Pull {
             blob::Fault::Broken(reason) => BaseError::Registry {
                 reference,
                 registry,
-                reason: format!(
-                    "the download of {} broke off: {reason}; try again",
-                    descriptor.digest
-                ),
+                reason: format!("the download of {} broke off: {reason}; try again", descriptor.digest),
             },
         }
     }
@@ -400,35 +354,21 @@ mod tests {
     fn mirror_is_asked_first_and_for_docker_hub_only() {
         let hosts = |image: &str, mirror| {
             let sources = sources(&parse(image).unwrap(), mirror)?;
-            Ok::<_, BaseError>(
-                sources
-                    .iter()
-                    .map(|source| source.host().to_owned())
-                    .collect::<Vec<_>>(),
-            )
+            Ok::<_, BaseError>(sources.iter().map(|source| source.host().to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(
             hosts("debian", Some("http://10.0.0.1:5000/")).unwrap(),
             ["10.0.0.1:5000", "index.docker.io"]
         );
-        assert_eq!(
-            hosts("ghcr.io/a/b", Some("http://10.0.0.1:5000")).unwrap(),
-            ["ghcr.io"]
-        );
+        assert_eq!(hosts("ghcr.io/a/b", Some("http://10.0.0.1:5000")).unwrap(), ["ghcr.io"]);
         for bad in ["10.0.0.1:5000", "ftp://x", "https://", "https://host/path"] {
-            assert!(
-                matches!(hosts("debian", Some(bad)), Err(BaseError::BadMirror(_))),
-                "{bad}"
-            );
+            assert!(matches!(hosts("debian", Some(bad)), Err(BaseError::BadMirror(_))), "{bad}");
         }
     }
 
     #[test]
     fn what_is_no_reference_is_refused_with_an_example() {
         let error = parse("Python:3.11").unwrap_err().to_string();
-        assert!(
-            error.contains("`Python:3.11` is not an image reference"),
-            "{error}"
-        );
+        assert!(error.contains("`Python:3.11` is not an image reference"), "{error}");
     }
 }

@@ -91,12 +91,7 @@ pub struct TarStream<R> {
 impl<R: Read> TarStream<R> {
     /// A stream at its beginning.
     pub fn new(inner: R) -> Self {
-        Self {
-            inner,
-            left: 0,
-            padding: 0,
-            last_name: "the beginning".to_owned(),
-        }
+        Self { inner, left: 0, padding: 0, last_name: "the beginning".to_owned() }
     }
 
     /// The next entry; `None` at the end. What is left of the one before is skipped.
@@ -109,9 +104,7 @@ impl<R: Read> TarStream<R> {
             };
             let size = number(&block[124..136]).ok_or_else(|| self.damaged("bad size"))?;
             match block[156] {
-                b'x' => records
-                    .read(&self.short_content(size)?)
-                    .map_err(|fault| self.damaged(fault))?,
+                b'x' => records.read(&self.short_content(size)?).map_err(|fault| self.damaged(fault))?,
                 // Global records are comments in practice; nothing here depends on one.
                 b'g' => drop(self.short_content(size)?),
                 b'L' => records.path = Some(until_zero(&self.short_content(size)?).to_vec()),
@@ -146,11 +139,7 @@ impl<R: Read> TarStream<R> {
             _ => return Err(self.damaged("unknown type of entry")),
         };
         // As in Go's reader, which has read every layer there is: only files have bytes.
-        let size = if kind == Kind::File {
-            records.size.unwrap_or(size)
-        } else {
-            0
-        };
+        let size = if kind == Kind::File { records.size.unwrap_or(size) } else { 0 };
         if size > MAX_SIZE {
             return Err(self.damaged("a file of more than an exbibyte"));
         }
@@ -161,26 +150,16 @@ impl<R: Read> TarStream<R> {
             let seconds = field(136..148, "bad time")?;
             Ok(Entry {
                 kind,
-                link: records
-                    .link
-                    .unwrap_or_else(|| until_zero(&block[157..257]).to_vec()),
+                link: records.link.unwrap_or_else(|| until_zero(&block[157..257]).to_vec()),
                 mode: (field(100..108, "bad mode")? & 0o7777) as u32,
-                uid: id(records
-                    .uid
-                    .map_or_else(|| field(108..116, "bad owner"), Ok)?)?,
-                gid: id(records
-                    .gid
-                    .map_or_else(|| field(116..124, "bad group"), Ok)?)?,
+                uid: id(records.uid.map_or_else(|| field(108..116, "bad owner"), Ok)?)?,
+                gid: id(records.gid.map_or_else(|| field(116..124, "bad group"), Ok)?)?,
                 size,
-                mtime: records.mtime.unwrap_or(Timestamp {
-                    seconds: seconds as i64,
-                    nanos: 0,
-                }),
+                mtime: records.mtime.unwrap_or(Timestamp { seconds: seconds as i64, nanos: 0 }),
                 device: match kind {
-                    Kind::CharDevice | Kind::BlockDevice => (
-                        field(329..337, "bad device")? as u32,
-                        field(337..345, "bad device")? as u32,
-                    ),
+                    Kind::CharDevice | Kind::BlockDevice => {
+                        (field(329..337, "bad device")? as u32, field(337..345, "bad device")? as u32)
+                    }
                     _ => (0, 0),
                 },
                 xattrs: records.xattrs,
@@ -209,15 +188,7 @@ impl<R: Read> TarStream<R> {
         let sum = |from: u8| -> u64 {
             let field = 148..156;
             let bytes = block.iter().enumerate();
-            bytes
-                .map(|(at, byte)| {
-                    if field.contains(&at) {
-                        u64::from(from)
-                    } else {
-                        u64::from(*byte)
-                    }
-                })
-                .sum()
+            bytes.map(|(at, byte)| if field.contains(&at) { u64::from(from) } else { u64::from(*byte) }).sum()
         };
         if number(&block[148..156]) != Some(sum(b' ')) {
             return Err(self.damaged("the checksum of a header is wrong, or this is no tar stream"));
@@ -252,19 +223,14 @@ impl<R: Read> TarStream<R> {
     }
 
     fn damaged(&self, fault: &'static str) -> TarError {
-        TarError::Damaged {
-            name: self.last_name.clone(),
-            fault,
-        }
+        TarError::Damaged { name: self.last_name.clone(), fault }
     }
 }
 
 /// The bytes of the current entry.
 impl<R: Read> Read for TarStream<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if wanted == 0 {
             return Ok(0);
         }
@@ -297,21 +263,13 @@ impl Records {
     /// Reads PAX records: `LENGTH KEY=VALUE\n`, the length counting all of it.
     fn read(&mut self, mut rest: &[u8]) -> Result<(), &'static str> {
         while !rest.is_empty() {
-            let blank = rest
-                .iter()
-                .position(|byte| *byte == b' ')
-                .ok_or("a record without a length")?;
+            let blank = rest.iter().position(|byte| *byte == b' ').ok_or("a record without a length")?;
             let length: usize = decimal(&rest[..blank]).ok_or("a record with a bad length")?;
-            let record = rest
-                .get(blank + 1..length)
-                .ok_or("a record with a bad length")?;
+            let record = rest.get(blank + 1..length).ok_or("a record with a bad length")?;
             let (b'\n', record) = record.split_last().ok_or("an empty record")? else {
                 return Err("a record without its line break");
             };
-            let equals = record
-                .iter()
-                .position(|byte| *byte == b'=')
-                .ok_or("a record without `=`")?;
+            let equals = record.iter().position(|byte| *byte == b'=').ok_or("a record without `=`")?;
             self.set(&record[..equals], &record[equals + 1..])?;
             rest = &rest[length..];
         }
@@ -344,10 +302,7 @@ fn number(field: &[u8]) -> Option<u64> {
         // Two's complement; bit 6 of the first byte is the sign.
         let start = if first & 0x40 != 0 { u64::MAX } else { 0 };
         let value = (start << 6) | u64::from(first & 0x3f);
-        return Some(
-            rest.iter()
-                .fold(value, |value, byte| (value << 8) | u64::from(*byte)),
-        );
+        return Some(rest.iter().fold(value, |value, byte| (value << 8) | u64::from(*byte)));
     }
     let text = until_zero(field).trim_ascii();
     text.iter().try_fold(0_u64, |value, digit| match digit {
@@ -371,10 +326,7 @@ fn time(text: &[u8]) -> Option<Timestamp> {
     let nanos: u32 = format!("{:0<9.9}", fraction).parse().ok()?;
     // The fraction of a negative time points away from the epoch, that of a timestamp always forward.
     if text.starts_with('-') && nanos > 0 {
-        return Some(Timestamp {
-            seconds: seconds.checked_sub(1)?,
-            nanos: 1_000_000_000 - nanos,
-        });
+        return Some(Timestamp { seconds: seconds.checked_sub(1)?, nanos: 1_000_000_000 - nanos });
     }
     Some(Timestamp { seconds, nanos })
 }
@@ -450,21 +402,9 @@ mod tests {
         let mut tar = TarStream::new(stream.as_slice());
         let entry = tar.next_entry().unwrap().unwrap();
         assert_eq!(entry.path, b"long/name");
-        assert_eq!(
-            entry.mtime,
-            Timestamp {
-                seconds: -2,
-                nanos: 750_000_000
-            }
-        );
-        assert_eq!(
-            (entry.uid, entry.gid, entry.mode),
-            (4_000_000_000, 0o1751, 0o4755)
-        );
-        assert_eq!(
-            entry.xattrs,
-            [(b"security.capability".to_vec(), b"\x01\n=\0\n".to_vec())]
-        );
+        assert_eq!(entry.mtime, Timestamp { seconds: -2, nanos: 750_000_000 });
+        assert_eq!((entry.uid, entry.gid, entry.mode), (4_000_000_000, 0o1751, 0o4755));
+        assert_eq!(entry.xattrs, [(b"security.capability".to_vec(), b"\x01\n=\0\n".to_vec())]);
         let mut content = Vec::new();
         tar.read_to_end(&mut content).unwrap();
         assert_eq!(content, b"abc");
@@ -475,29 +415,17 @@ mod tests {
     fn damage_and_truncation_are_errors() {
         let mut bad_sum = block(b"n", b'0', b"0");
         bad_sum[0] = b'm';
-        assert!(matches!(
-            TarStream::new(bad_sum.as_slice()).next_entry(),
-            Err(TarError::Damaged { .. })
-        ));
+        assert!(matches!(TarStream::new(bad_sum.as_slice()).next_entry(), Err(TarError::Damaged { .. })));
         let short = [block(b"n", b'0', b"00000001000"), vec![1; 100]].concat();
         let mut tar = TarStream::new(short.as_slice());
         tar.next_entry().unwrap();
         assert!(matches!(tar.next_entry(), Err(TarError::Truncated(name)) if name == "n"));
         let sparse = block(b"n", b'S', b"0");
-        assert!(matches!(
-            TarStream::new(sparse.as_slice()).next_entry(),
-            Err(TarError::Damaged { .. })
-        ));
+        assert!(matches!(TarStream::new(sparse.as_slice()).next_entry(), Err(TarError::Damaged { .. })));
         let bomb = block(b"x", b'x', b"77777777777");
-        assert!(matches!(
-            TarStream::new(bomb.as_slice()).next_entry(),
-            Err(TarError::Damaged { .. })
-        ));
+        assert!(matches!(TarStream::new(bomb.as_slice()).next_entry(), Err(TarError::Damaged { .. })));
         let half = &block(b"n", b'0', b"0")[..100];
-        assert!(matches!(
-            TarStream::new(half).next_entry(),
-            Err(TarError::Truncated(_))
-        ));
+        assert!(matches!(TarStream::new(half).next_entry(), Err(TarError::Truncated(_))));
     }
 
     #[test]
@@ -505,10 +433,7 @@ mod tests {
         assert_eq!(number(b"0000644\0"), Some(0o644));
         assert_eq!(number(b" 644 \0"), Some(0o644));
         assert_eq!(number(b"\0\0\0"), Some(0));
-        assert_eq!(
-            number(&[0x80, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]),
-            Some((2 << 56) | 1)
-        );
+        assert_eq!(number(&[0x80, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]), Some((2 << 56) | 1));
         assert_eq!(number(&[0xff; 12]).map(|value| value as i64), Some(-1));
         assert_eq!(number(b"9"), None);
     }

@@ -25,10 +25,7 @@ enum Token {
     AnySequence,
     AnyOne,
     Literal(char),
-    Range {
-        negated: bool,
-        spans: Vec<(char, char)>,
-    },
+    Range { negated: bool, spans: Vec<(char, char)> },
 }
 
 /// Whether the whole of `name` matches `pattern`. `*` and `?` match no slash, which no name has.
@@ -60,10 +57,7 @@ fn takes(token: &Token, character: char) -> bool {
         Token::AnySequence | Token::AnyOne => true,
         Token::Literal(literal) => *literal == character,
         Token::Range { negated, spans } => {
-            spans
-                .iter()
-                .any(|(low, high)| (*low..=*high).contains(&character))
-                != *negated
+            spans.iter().any(|(low, high)| (*low..=*high).contains(&character)) != *negated
         }
     }
 }

@@ -12,20 +12,14 @@ pub(super) struct Source<'a> {
 }
 
 /// All entries that `sources` name, in their order; those of one pattern by name. At least one.
-pub(super) fn select<'a>(
-    context: &'a Tree,
-    sources: &[String],
-) -> Result<Vec<Source<'a>>, CopyError> {
+pub(super) fn select<'a>(context: &'a Tree, sources: &[String]) -> Result<Vec<Source<'a>>, CopyError> {
     let mut selected = Vec::new();
     for source in sources {
         let cleaned = join_clean("/", source);
         // A file whose name has a bracket in it is meant before a pattern that happens to be its name.
         if let Some(entry) = entry_at(context, cleaned.as_bytes()) {
             let name = cleaned.rsplit('/').next().unwrap_or_default();
-            selected.push(Source {
-                name: name.as_bytes().to_vec(),
-                entry,
-            });
+            selected.push(Source { name: name.as_bytes().to_vec(), entry });
             continue;
         }
         if !pattern::has_wildcard(&cleaned) {
@@ -37,10 +31,7 @@ pub(super) fn select<'a>(
         for path in matching(context, source, &cleaned)? {
             if let Some(entry) = entry_at(context, &path) {
                 let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-                selected.push(Source {
-                    name: name.to_vec(),
-                    entry,
-                });
+                selected.push(Source { name: name.to_vec(), entry });
             }
         }
     }
@@ -67,13 +58,8 @@ fn matching(context: &Tree, written: &str, cleaned: &str) -> Result<Vec<Vec<u8>>
                 continue;
             };
             for name in directory.entries.keys() {
-                let matches =
-                    pattern::matches(part, &String::from_utf8_lossy(name)).map_err(|fault| {
-                        CopyError::BadPattern {
-                            pattern: written.to_owned(),
-                            fault,
-                        }
-                    })?;
+                let matches = pattern::matches(part, &String::from_utf8_lossy(name))
+                    .map_err(|fault| CopyError::BadPattern { pattern: written.to_owned(), fault })?;
                 if matches {
                     deeper.push(below(path, name));
                 }
@@ -96,20 +82,12 @@ fn what_is_near(context: &Tree, path: &str) -> String {
             _ => {}
         }
     };
-    let place = if place.is_empty() {
-        "the context"
-    } else {
-        place
-    };
+    let place = if place.is_empty() { "the context" } else { place };
     if directory.entries.is_empty() {
         return format!("{place} is empty");
     }
-    let mut names: Vec<_> = directory
-        .entries
-        .keys()
-        .take(SHOWN)
-        .map(|name| String::from_utf8_lossy(name))
-        .collect();
+    let mut names: Vec<_> =
+        directory.entries.keys().take(SHOWN).map(|name| String::from_utf8_lossy(name)).collect();
     if directory.entries.len() > SHOWN {
         names.push("…".into());
     }

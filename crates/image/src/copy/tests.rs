@@ -7,20 +7,13 @@ use super::*;
 
 fn file(text: &str) -> Leaf {
     Leaf {
-        metadata: Metadata {
-            uid: 1000,
-            gid: 1000,
-            ..Metadata::with_mode(0o4640)
-        },
+        metadata: Metadata { uid: 1000, gid: 1000, ..Metadata::with_mode(0o4640) },
         kind: LeafKind::File(FileContent::Inline(text.as_bytes().into())),
     }
 }
 
 fn link(target: &str) -> Leaf {
-    Leaf {
-        metadata: Metadata::with_mode(0o777),
-        kind: LeafKind::Symlink(target.as_bytes().into()),
-    }
+    Leaf { metadata: Metadata::with_mode(0o777), kind: LeafKind::Symlink(target.as_bytes().into()) }
 }
 
 /// A tree of files whose content is their own path.
@@ -35,20 +28,9 @@ fn tree(paths: &[&str]) -> Tree {
     tree
 }
 
-fn copied(
-    base: &Tree,
-    context: &Tree,
-    sources: &[&str],
-    destination: &str,
-) -> Result<Tree, CopyError> {
+fn copied(base: &Tree, context: &Tree, sources: &[&str], destination: &str) -> Result<Tree, CopyError> {
     let sources: Vec<String> = sources.iter().map(|source| (*source).to_owned()).collect();
-    copy(CopyRequest {
-        base,
-        context,
-        sources: &sources,
-        destination,
-        workdir: "/work",
-    })
+    copy(CopyRequest { base, context, sources: &sources, destination, workdir: "/work" })
 }
 
 /// Files of a tree with their contents.
@@ -91,32 +73,20 @@ fn copies_belong_to_root_and_keep_mode_and_new_parents_are_0755() {
     let image = copied(&Tree::default(), &tree(&["a"]), &["a"], "/x/y/a").unwrap();
     let metadata = image.get(b"x/y/a").unwrap().metadata();
     assert_eq!((metadata.mode, metadata.uid, metadata.gid), (0o4640, 0, 0));
-    assert_eq!(
-        image.get(b"x/y").unwrap().metadata(),
-        &Metadata::with_mode(0o755)
-    );
+    assert_eq!(image.get(b"x/y").unwrap().metadata(), &Metadata::with_mode(0o755));
 }
 
 #[test]
 fn directory_gives_its_contents_and_its_mode_to_a_new_one_only() {
     let mut context = tree(&["d/a", "d/sub/b"]);
-    context.directory_mut(b"d", false).unwrap().metadata = Metadata {
-        uid: 5,
-        ..Metadata::with_mode(0o700)
-    };
+    context.directory_mut(b"d", false).unwrap().metadata = Metadata { uid: 5, ..Metadata::with_mode(0o700) };
     let base = tree(&["old/a", "old/keep", "old/sub/c"]);
     let image = copied(&base, &context, &["d"], "/old").unwrap();
-    assert_eq!(
-        names(&image),
-        ["old/a", "old/keep", "old/sub/b", "old/sub/c"]
-    );
+    assert_eq!(names(&image), ["old/a", "old/keep", "old/sub/b", "old/sub/c"]);
     assert_eq!(files(&image)["old/a"], "d/a");
     assert_eq!(image.get(b"old").unwrap().metadata().mode, 0o755);
     let image = copied(&base, &context, &["d/."], "/new").unwrap();
-    assert_eq!(
-        image.get(b"new").unwrap().metadata(),
-        &Metadata::with_mode(0o700)
-    );
+    assert_eq!(image.get(b"new").unwrap().metadata(), &Metadata::with_mode(0o700));
 }
 
 #[test]
@@ -147,9 +117,7 @@ fn source_link_stands_for_its_target_and_nested_links_stay() {
     context.insert_leaf(b"real/l", link("a")).unwrap();
     context.insert_leaf(b"first", link("real/a")).unwrap();
     let image = copied(&Tree::default(), &context, &["alias"], "/d").unwrap();
-    assert!(
-        matches!(image.get(b"d/l"), Some(EntryRef::Leaf(_, leaf)) if leaf.kind == link("a").kind)
-    );
+    assert!(matches!(image.get(b"d/l"), Some(EntryRef::Leaf(_, leaf)) if leaf.kind == link("a").kind));
     let image = copied(&Tree::default(), &context, &["first"], "/d/").unwrap();
     assert_eq!(files(&image)["d/first"], "real/a");
 }
@@ -157,9 +125,7 @@ fn source_link_stands_for_its_target_and_nested_links_stay() {
 #[test]
 fn hard_links_stay_linked() {
     let mut context = tree(&["a"]);
-    let Some(EntryRef::Leaf(id, _)) = context.get(b"a") else {
-        panic!()
-    };
+    let Some(EntryRef::Leaf(id, _)) = context.get(b"a") else { panic!() };
     context.insert_link(b"b", id).unwrap();
     let image = copied(&Tree::default(), &context, &["."], "/").unwrap();
     let ids: Vec<_> = ["a", "b"]
@@ -175,15 +141,7 @@ fn hard_links_stay_linked() {
 fn several_sources_and_patterns_need_a_directory() {
     let context = tree(&["a.py", "b.py", "c.txt", "d[1].py", "sub/e.py"]);
     let image = copied(&Tree::default(), &context, &["*.py", "c.txt"], "x/").unwrap();
-    assert_eq!(
-        names(&image),
-        [
-            "work/x/a.py",
-            "work/x/b.py",
-            "work/x/c.txt",
-            "work/x/d[1].py"
-        ]
-    );
+    assert_eq!(names(&image), ["work/x/a.py", "work/x/b.py", "work/x/c.txt", "work/x/d[1].py"]);
     let image = copied(&Tree::default(), &context, &["d[1].py", "no*match"], "/x/").unwrap();
     assert_eq!(names(&image), ["x/d[1].py"]);
     let image = copied(&Tree::default(), &context, &["s?b/*.py"], "/x.py").unwrap();
@@ -199,15 +157,9 @@ fn several_sources_and_patterns_need_a_directory() {
 fn missing_source_is_named_with_what_is_near() {
     let context = tree(&["sub/a.py", "sub/b.py"]);
     let error = copied(&Tree::default(), &context, &["sub/c.py"], "/x").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "COPY: `sub/c.py` is not in the build context; /sub has a.py, b.py"
-    );
+    assert_eq!(error.to_string(), "COPY: `sub/c.py` is not in the build context; /sub has a.py, b.py");
     let error = copied(&Tree::default(), &Tree::default(), &["*.c"], "/x").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "COPY: nothing in the build context matches `*.c`; the context is empty"
-    );
+    assert_eq!(error.to_string(), "COPY: nothing in the build context matches `*.c`; the context is empty");
     // `..` stops at the root of the context.
     assert!(copied(&Tree::default(), &context, &["../../sub/a.py"], "/x").is_ok());
 }
@@ -217,32 +169,20 @@ fn files_and_directories_do_not_replace_each_other() {
     let base = tree(&["f", "d/x"]);
     assert_eq!(
         copied(&base, &tree(&["f/a"]), &["."], "/").unwrap_err(),
-        CopyError::NotADirectory {
-            path: "f".to_owned()
-        }
+        CopyError::NotADirectory { path: "f".to_owned() }
     );
     assert_eq!(
         copied(&base, &tree(&["d"]), &["."], "/").unwrap_err(),
-        CopyError::DirectoryInTheWay {
-            path: "d".to_owned()
-        }
+        CopyError::DirectoryInTheWay { path: "d".to_owned() }
     );
-    assert!(matches!(
-        copied(&base, &tree(&["a"]), &["a"], "/f/a"),
-        Err(CopyError::Unreachable { .. })
-    ));
+    assert!(matches!(copied(&base, &tree(&["a"]), &["a"], "/f/a"), Err(CopyError::Unreachable { .. })));
 }
 
 /// Paths over a small alphabet, files in `.f` and directories without, so that kinds never clash.
 fn paths() -> impl Strategy<Value = Vec<String>> {
     let path = prop::collection::vec("[abc]", 0..3).prop_flat_map(|directories| {
         "[abc]\\.f".prop_map(move |name| {
-            directories
-                .iter()
-                .chain([&name])
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join("/")
+            directories.iter().chain([&name]).map(String::as_str).collect::<Vec<_>>().join("/")
         })
     });
     prop::collection::vec(path, 0..8)

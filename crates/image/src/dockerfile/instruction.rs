@@ -65,10 +65,7 @@ pub enum Instruction {
 }
 
 pub(super) fn read(line: &Line) -> Result<Instruction, Fault> {
-    let (word, rest) = line
-        .text
-        .split_once(char::is_whitespace)
-        .unwrap_or((&line.text, ""));
+    let (word, rest) = line.text.split_once(char::is_whitespace).unwrap_or((&line.text, ""));
     let rest = rest.trim();
     let keyword = word.to_ascii_uppercase();
     if rest.is_empty() && is_known(&keyword) {
@@ -164,54 +161,35 @@ fn from(rest: &str) -> Result<Instruction, Fault> {
         }
     }
     match words.collect::<Vec<_>>().as_slice() {
-        [image] => Ok(Instruction::From {
-            image: (*image).to_owned(),
-            platform,
-        }),
-        [image, as_word, _name] if as_word.eq_ignore_ascii_case("as") => Ok(Instruction::From {
-            image: (*image).to_owned(),
-            platform,
-        }),
-        _ => Err(Fault::Arguments(
-            "FROM needs one image, optionally with `AS name`".to_owned(),
-        )),
+        [image] => Ok(Instruction::From { image: (*image).to_owned(), platform }),
+        [image, as_word, _name] if as_word.eq_ignore_ascii_case("as") => {
+            Ok(Instruction::From { image: (*image).to_owned(), platform })
+        }
+        _ => Err(Fault::Arguments("FROM needs one image, optionally with `AS name`".to_owned())),
     }
 }
 
 fn copy(keyword: &str, rest: &str, line: &Line) -> Result<Instruction, Fault> {
     refuse_heredoc(keyword, rest, line)?;
-    let mut words = json_strings(rest).unwrap_or_else(|| {
-        rest.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    });
+    let mut words =
+        json_strings(rest).unwrap_or_else(|| rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     let destination = words.pop().unwrap_or_default();
     if words.is_empty() {
-        return Err(Fault::Arguments(format!(
-            "{keyword} needs at least one source and a destination"
-        )));
+        return Err(Fault::Arguments(format!("{keyword} needs at least one source and a destination")));
     }
     if keyword == "ADD" {
-        words
-            .iter()
-            .try_for_each(|source| refuse_special_add(source))?;
+        words.iter().try_for_each(|source| refuse_special_add(source))?;
     }
-    Ok(Instruction::Copy {
-        sources: words,
-        destination,
-    })
+    Ok(Instruction::Copy { sources: words, destination })
 }
 
 /// `ADD` fetches URLs and unpacks archives; plain files it copies as `COPY` does.
 fn refuse_special_add(source: &str) -> Result<(), Fault> {
-    const ARCHIVES: [&str; 9] = [
-        ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst",
-    ];
+    const ARCHIVES: [&str; 9] =
+        [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst"];
     let lower = source.to_ascii_lowercase();
     if lower.contains("://") || lower.starts_with("git@") {
-        return Err(Fault::Unsupported(
-            "ADD of a URL (fetch it in a RUN instead)".to_owned(),
-        ));
+        return Err(Fault::Unsupported("ADD of a URL (fetch it in a RUN instead)".to_owned()));
     }
     if ARCHIVES.iter().any(|suffix| lower.ends_with(suffix)) {
         return Err(Fault::Unsupported(
@@ -241,9 +219,7 @@ fn pairs(keyword: &str, rest: &str) -> Result<Vec<(String, String)>, Fault> {
     let is_old_form = words.first().is_none_or(|word| !word.contains('='));
     if is_old_form {
         let (name, value) = rest.split_once(char::is_whitespace).ok_or_else(|| {
-            Fault::Arguments(format!(
-                "{keyword} needs a value for {rest}, as in {rest}=value"
-            ))
+            Fault::Arguments(format!("{keyword} needs a value for {rest}, as in {rest}=value"))
         })?;
         return Ok(vec![(name.to_owned(), value.trim_start().to_owned())]);
     }
@@ -251,9 +227,7 @@ fn pairs(keyword: &str, rest: &str) -> Result<Vec<(String, String)>, Fault> {
         .into_iter()
         .map(|word| match word.split_once('=') {
             Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Fault::Arguments(format!(
-                "{keyword} needs NAME=value, found `{word}`"
-            ))),
+            _ => Err(Fault::Arguments(format!("{keyword} needs NAME=value, found `{word}`"))),
         })
         .collect()
 }
@@ -262,9 +236,7 @@ fn arg(rest: &str) -> Result<Instruction, Fault> {
     let names = words::split(rest)
         .into_iter()
         .map(|word| match word.split_once('=') {
-            Some(("", _)) => Err(Fault::Arguments(format!(
-                "ARG needs a name, found `{word}`"
-            ))),
+            Some(("", _)) => Err(Fault::Arguments(format!("ARG needs a name, found `{word}`"))),
             Some((name, default)) => Ok((name.to_owned(), Some(default.to_owned()))),
             None => Ok((word, None)),
         })

@@ -43,10 +43,7 @@ pub(super) fn logical_lines<S: AsRef<str>>(commands: &[S]) -> Result<Vec<Line>, 
             };
             text.push_str(continued);
             // Comments and empty lines inside an instruction are dropped, as Docker does.
-            while physical
-                .get(at)
-                .is_some_and(|line| is_blank_or_comment(line.text))
-            {
+            while physical.get(at).is_some_and(|line| is_blank_or_comment(line.text)) {
                 at += 1;
             }
             match physical.get(at) {
@@ -75,11 +72,7 @@ fn physical_lines<S: AsRef<str>>(commands: &[S]) -> Vec<Physical<'_>> {
     for command in commands {
         let mut rest = command.as_ref().lines().peekable();
         while let Some(text) = rest.next() {
-            lines.push(Physical {
-                number: lines.len() + 1,
-                text,
-                last_of_command: rest.peek().is_none(),
-            });
+            lines.push(Physical { number: lines.len() + 1, text, last_of_command: rest.peek().is_none() });
         }
     }
     lines
@@ -87,10 +80,7 @@ fn physical_lines<S: AsRef<str>>(commands: &[S]) -> Vec<Physical<'_>> {
 
 /// Whether parser directives may still follow this comment or empty line.
 fn is_directive(line: &Physical<'_>, trimmed: &str) -> Result<bool, DockerfileError> {
-    let Some((name, value)) = trimmed
-        .strip_prefix('#')
-        .and_then(|comment| comment.split_once('='))
-    else {
+    let Some((name, value)) = trimmed.strip_prefix('#').and_then(|comment| comment.split_once('=')) else {
         return Ok(false);
     };
     match name.trim().to_ascii_lowercase().as_str() {
@@ -115,8 +105,7 @@ fn without_continuation(text: &str) -> Option<&str> {
 }
 
 fn is_env(text: &str) -> bool {
-    text.get(..4)
-        .is_some_and(|word| word.eq_ignore_ascii_case("ENV ") || word.eq_ignore_ascii_case("ENV\t"))
+    text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("ENV ") || word.eq_ignore_ascii_case("ENV\t"))
 }
 
 fn has_open_quote(text: &str) -> bool {

@@ -25,23 +25,15 @@ fn continuation_over_commands_comments_and_trailing_blanks_makes_one_line() {
     assert_eq!(
         instructions[0].instruction,
         Instruction::Run(CommandLine::Shell(
-            "cd /tmp/poetry &&   poetry config virtualenvs.create false && poetry install"
-                .to_owned()
+            "cd /tmp/poetry &&   poetry config virtualenvs.create false && poetry install".to_owned()
         ))
     );
 }
 
 #[test]
 fn commands_of_one_string_are_counted_by_line() {
-    let instructions = parse(&[
-        "# syntax=docker/dockerfile:1\n\nFROM base\nrun true",
-        "USER 7",
-    ])
-    .unwrap();
-    let lines: Vec<_> = instructions
-        .iter()
-        .map(|located| (located.line, located.text.as_str()))
-        .collect();
+    let instructions = parse(&["# syntax=docker/dockerfile:1\n\nFROM base\nrun true", "USER 7"]).unwrap();
+    let lines: Vec<_> = instructions.iter().map(|located| (located.line, located.text.as_str())).collect();
     assert_eq!(lines, [(3, "FROM base"), (4, "run true"), (5, "USER 7")]);
 }
 
@@ -49,32 +41,17 @@ fn commands_of_one_string_are_counted_by_line() {
 fn exec_form_needs_valid_json_and_is_shell_form_otherwise() {
     assert_eq!(
         single(r#"CMD ["sleep", "172800"]"#),
-        Instruction::Cmd(CommandLine::Exec(vec![
-            "sleep".to_owned(),
-            "172800".to_owned()
-        ]))
+        Instruction::Cmd(CommandLine::Exec(vec!["sleep".to_owned(), "172800".to_owned()]))
     );
-    assert_eq!(
-        single("RUN [ -e /x ]"),
-        Instruction::Run(CommandLine::Shell("[ -e /x ]".to_owned()))
-    );
+    assert_eq!(single("RUN [ -e /x ]"), Instruction::Run(CommandLine::Shell("[ -e /x ]".to_owned())));
 }
 
 #[test]
 fn env_takes_quoted_pairs_and_the_old_form() {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(
-        single("ENV A='b c' D=e\\ f"),
-        Instruction::Env(vec![pair("A", "'b c'"), pair("D", "e\\ f")])
-    );
-    assert_eq!(
-        single("ENV A b c"),
-        Instruction::Env(vec![pair("A", "b c")])
-    );
-    assert_eq!(
-        fault("ENV A"),
-        Fault::Arguments("ENV needs a value for A, as in A=value".to_owned())
-    );
+    assert_eq!(single("ENV A='b c' D=e\\ f"), Instruction::Env(vec![pair("A", "'b c'"), pair("D", "e\\ f")]));
+    assert_eq!(single("ENV A b c"), Instruction::Env(vec![pair("A", "b c")]));
+    assert_eq!(fault("ENV A"), Fault::Arguments("ENV needs a value for A, as in A=value".to_owned()));
 }
 
 #[test]
@@ -88,31 +65,14 @@ fn env_value_quoted_over_two_lines_of_one_command_is_one_value() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let unsupported = |text: &str| Fault::Unsupported(text.to_owned());
-    assert_eq!(
-        fault("COPY --from=x/uv:latest /uv /.uv/uv"),
-        unsupported("COPY with --from")
-    );
-    assert_eq!(
-        fault("RUN --mount=type=cache,target=/x pip list"),
-        unsupported("RUN with --mount")
-    );
-    assert_eq!(
-        fault("RUN cat <<EOF > /x\nhello\nEOF"),
-        unsupported("RUN with a heredoc")
-    );
-    assert_eq!(
-        fault("ADD https://a.b/c /c"),
-        unsupported("ADD of a URL (fetch it in a RUN instead)")
-    );
+    assert_eq!(fault("COPY --from=x/uv:latest /uv /.uv/uv"), unsupported("COPY with --from"));
+    assert_eq!(fault("RUN --mount=type=cache,target=/x pip list"), unsupported("RUN with --mount"));
+    assert_eq!(fault("RUN cat <<EOF > /x\nhello\nEOF"), unsupported("RUN with a heredoc"));
+    assert_eq!(fault("ADD https://a.b/c /c"), unsupported("ADD of a URL (fetch it in a RUN instead)"));
     assert_eq!(fault("ONBUILD RUN true"), unsupported("ONBUILD"));
+    assert_eq!(fault("RUNN true"), Fault::UnknownInstruction("RUNN".to_owned()));
     assert_eq!(
-        fault("RUNN true"),
-        Fault::UnknownInstruction("RUNN".to_owned())
-    );
-    assert_eq!(
-        parse(&["FROM a", "COPY --chown=1 a b"])
-            .unwrap_err()
-            .to_string(),
+        parse(&["FROM a", "COPY --chown=1 a b"]).unwrap_err().to_string(),
         "Dockerfile line 2, `COPY --chown=1 a b`: COPY with --chown is not supported yet"
     );
 }
@@ -150,14 +110,9 @@ fn expansion_follows_docker() {
     for (word, expected) in cases {
         assert_eq!(expand(word, &lookup).unwrap(), expected, "{word}");
     }
+    assert_eq!(expand("'x", &lookup).unwrap_err().to_string(), "a single quote is not closed");
     assert_eq!(
-        expand("'x", &lookup).unwrap_err().to_string(),
-        "a single quote is not closed"
-    );
-    assert_eq!(
-        expand("${unset:?is missing}", &lookup)
-            .unwrap_err()
-            .to_string(),
+        expand("${unset:?is missing}", &lookup).unwrap_err().to_string(),
         "the variable unset is required: is missing"
     );
     expand("${set", &lookup).unwrap_err();

@@ -59,11 +59,7 @@ pub(super) fn split(text: &str) -> Vec<String> {
 
 /// Removes quotes and puts in the values of variables. A variable that `lookup` doesn't know is empty.
 pub fn expand(word: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, WordFault> {
-    Expander {
-        rest: word.chars().peekable(),
-        lookup,
-    }
-    .until(None)
+    Expander { rest: word.chars().peekable(), lookup }.until(None)
 }
 
 struct Expander<'a> {
@@ -124,11 +120,7 @@ impl Expander<'_> {
             return self.braced();
         }
         let name = self.name();
-        Ok(if name.is_empty() {
-            "$".to_owned()
-        } else {
-            self.value(&name).unwrap_or_default()
-        })
+        Ok(if name.is_empty() { "$".to_owned() } else { self.value(&name).unwrap_or_default() })
     }
 
     fn braced(&mut self) -> Result<String, WordFault> {
@@ -153,10 +145,7 @@ impl Expander<'_> {
             ('-', None) => Ok(word),
             ('+', Some(_)) => Ok(word),
             ('+', None) => Ok(String::new()),
-            _ => Err(WordFault::Required {
-                name,
-                message: word,
-            }),
+            _ => Err(WordFault::Required { name, message: word }),
         }
     }
 
@@ -169,10 +158,7 @@ impl Expander<'_> {
                 }
             }
             _ => {
-                while let Some(letter) = self
-                    .rest
-                    .next_if(|c| c.is_ascii_alphanumeric() || *c == '_')
-                {
+                while let Some(letter) = self.rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
                     name.push(letter);
                 }
             }

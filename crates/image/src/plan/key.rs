@@ -59,10 +59,7 @@ impl CacheKey {
                 fields.map(&inputs.env);
                 fields.map(&inputs.settings);
             }
-            Action::Copy {
-                sources,
-                destination,
-            } => {
+            Action::Copy { sources, destination } => {
                 fields.text("copy");
                 fields.list(sources);
                 fields.text(destination);
@@ -120,16 +117,7 @@ impl Fields {
 
     fn config(&mut self, config: &ImageConfig) {
         // Destructured, so that a field added later can't be forgotten here.
-        let ImageConfig {
-            env,
-            workdir,
-            entrypoint,
-            cmd,
-            shell,
-            user,
-            labels,
-            python,
-        } = config;
+        let ImageConfig { env, workdir, entrypoint, cmd, shell, user, labels, python } = config;
         self.map(env.iter().map(|(name, value)| (name, value)));
         self.text(workdir);
         self.list(entrypoint);

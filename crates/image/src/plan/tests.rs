@@ -9,10 +9,7 @@ fn planned(commands: &[&str]) -> Vec<Step> {
     planned_with(commands, &BTreeMap::new()).unwrap()
 }
 
-fn planned_with(
-    commands: &[&str],
-    build_args: &BTreeMap<String, String>,
-) -> Result<Vec<Step>, PlanError> {
+fn planned_with(commands: &[&str], build_args: &BTreeMap<String, String>) -> Result<Vec<Step>, PlanError> {
     let instructions = parse(commands).unwrap();
     let base = base_of(&instructions, &["base"], build_args)?;
     let mut config = ImageConfig::default();
@@ -27,12 +24,7 @@ fn source(commands: &[&str]) -> BaseSource {
 
 #[test]
 fn base_is_parent_reference_or_scratch() {
-    assert_eq!(
-        source(&["FROM base"]),
-        BaseSource::Parent {
-            tag: "base".to_owned()
-        }
-    );
+    assert_eq!(source(&["FROM base"]), BaseSource::Parent { tag: "base".to_owned() });
     assert_eq!(source(&["FROM scratch"]), BaseSource::Scratch);
     assert_eq!(
         source(&["ARG V=3.11", "FROM python:${V}-slim AS final"]),
@@ -42,16 +34,9 @@ fn base_is_parent_reference_or_scratch() {
 
 #[test]
 fn steps_of_a_slim_image_run_in_the_shell_with_the_environment_of_the_base() {
-    let steps = planned(&[
-        "FROM base",
-        "RUN pip install x",
-        "ENV A='1 2' PATH=/opt/bin:$PATH",
-        "RUN env",
-    ]);
+    let steps = planned(&["FROM base", "RUN pip install x", "ENV A='1 2' PATH=/opt/bin:$PATH", "RUN env"]);
     assert_eq!(steps[1].announcement(), "=> Step 2/4: RUN pip install x");
-    let Action::Run { argv, build_env } = &steps[1].action else {
-        panic!("{:?}", steps[1])
-    };
+    let Action::Run { argv, build_env } = &steps[1].action else { panic!("{:?}", steps[1]) };
     assert_eq!(argv, &["/bin/sh", "-c", "pip install x"]);
     assert!(build_env.is_empty());
     assert_eq!(steps[1].config.get_env("A"), None);
@@ -77,12 +62,7 @@ fn shell_user_workdir_and_entrypoint_change_the_configuration() {
         "CMD serve all",
         "RUN id",
     ]);
-    assert_eq!(
-        steps[3].action,
-        Action::MakeDirectory {
-            path: "/srv/app".to_owned()
-        }
-    );
+    assert_eq!(steps[3].action, Action::MakeDirectory { path: "/srv/app".to_owned() });
     let last = steps.last().unwrap();
     assert_eq!(last.config.user, "1000:1000");
     assert_eq!(last.config.entrypoint, ["/start"]);
@@ -95,35 +75,19 @@ fn shell_user_workdir_and_entrypoint_change_the_configuration() {
 #[test]
 fn arguments_reach_commands_but_not_the_image() {
     let given = BTreeMap::from([("B".to_owned(), "given".to_owned())]);
-    let steps = planned_with(
-        &[
-            "FROM base",
-            "ARG A=x B=y C",
-            "ENV D=$A-$B",
-            "RUN true",
-            "COPY $A $B/",
-        ],
-        &given,
-    )
-    .unwrap();
+    let steps =
+        planned_with(&["FROM base", "ARG A=x B=y C", "ENV D=$A-$B", "RUN true", "COPY $A $B/"], &given)
+            .unwrap();
     assert_eq!(steps[2].config.get_env("D"), Some("x-given"));
-    let Action::Run { build_env, .. } = &steps[3].action else {
-        panic!()
-    };
+    let Action::Run { build_env, .. } = &steps[3].action else { panic!() };
     assert_eq!(
         build_env,
-        &BTreeMap::from([
-            ("A".to_owned(), "x".to_owned()),
-            ("B".to_owned(), "given".to_owned())
-        ])
+        &BTreeMap::from([("A".to_owned(), "x".to_owned()), ("B".to_owned(), "given".to_owned())])
     );
     assert_eq!(steps[3].config.get_env("A"), None);
     assert_eq!(
         steps[4].action,
-        Action::Copy {
-            sources: vec!["x".to_owned()],
-            destination: "given/".to_owned()
-        }
+        Action::Copy { sources: vec!["x".to_owned()], destination: "given/".to_owned() }
     );
 }
 
@@ -131,15 +95,9 @@ fn arguments_reach_commands_but_not_the_image() {
 fn second_stage_and_missing_base_are_refused() {
     let error = planned_with(&["FROM base", "FROM base"], &BTreeMap::new()).unwrap_err();
     assert!(error.to_string().contains("several stages"), "{error}");
-    assert_eq!(
-        planned_with(&["ARG A=1"], &BTreeMap::new()).unwrap_err(),
-        PlanError::NoBase
-    );
+    assert_eq!(planned_with(&["ARG A=1"], &BTreeMap::new()).unwrap_err(), PlanError::NoBase);
     let error = planned_with(&["RUN true", "FROM base"], &BTreeMap::new()).unwrap_err();
-    assert!(
-        error.to_string().contains("only ARG may stand before FROM"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("only ARG may stand before FROM"), "{error}");
 }
 
 #[test]
@@ -151,10 +109,7 @@ fn every_field_of_a_step_changes_its_key() {
     };
     let run = |argv: &[&str], build_env: &[(&str, &str)]| Action::Run {
         argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-        build_env: build_env
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
+        build_env: build_env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
     };
     let copy = |sources: &[&str], destination: &str| Action::Copy {
         sources: sources.iter().map(|source| (*source).to_owned()).collect(),
@@ -175,92 +130,36 @@ fn every_field_of_a_step_changes_its_key() {
         parent.then(&step(&|_| {}), &plain),
         other_parent.then(&step(&|_| {}), &plain),
         parent.then(&step(&|step| step.action = run(&["one two"], &[])), &plain),
-        parent.then(
-            &step(&|step| step.action = run(&["one", "two"], &[])),
-            &plain,
-        ),
-        parent.then(
-            &step(&|step| step.action = run(&["one"], &[("two", "")])),
-            &plain,
-        ),
-        parent.then(
-            &step(&|step| step.action = run(&["one"], &[("", "two")])),
-            &plain,
-        ),
+        parent.then(&step(&|step| step.action = run(&["one", "two"], &[])), &plain),
+        parent.then(&step(&|step| step.action = run(&["one"], &[("two", "")])), &plain),
+        parent.then(&step(&|step| step.action = run(&["one"], &[("", "two")])), &plain),
         parent.then(&step(&|step| step.config.set_env("A", "1")), &plain),
         parent.then(&step(&|step| step.config.workdir = "/x".to_owned()), &plain),
         parent.then(&step(&|step| step.config.user = "x".to_owned()), &plain),
-        parent.then(
-            &step(&|step| step.config.shell.push("x".to_owned())),
-            &plain,
-        ),
+        parent.then(&step(&|step| step.config.shell.push("x".to_owned())), &plain),
         parent.then(&step(&|step| step.config.cmd.push("x".to_owned())), &plain),
-        parent.then(
-            &step(&|step| step.config.entrypoint.push("x".to_owned())),
-            &plain,
-        ),
-        parent.then(
-            &step(&|step| drop(step.config.labels.insert("a".to_owned(), "b".to_owned()))),
-            &plain,
-        ),
-        parent.then(
-            &step(&|step| step.config.python = Some("3.11.2".to_owned())),
-            &plain,
-        ),
-        parent.then(
-            &step(&|_| {}),
-            &StepInputs {
-                env: texts(&[("S", "1")]),
-                ..plain.clone()
-            },
-        ),
-        parent.then(
-            &step(&|_| {}),
-            &StepInputs {
-                settings: texts(&[("S", "1")]),
-                ..plain.clone()
-            },
-        ),
+        parent.then(&step(&|step| step.config.entrypoint.push("x".to_owned())), &plain),
+        parent.then(&step(&|step| drop(step.config.labels.insert("a".to_owned(), "b".to_owned()))), &plain),
+        parent.then(&step(&|step| step.config.python = Some("3.11.2".to_owned())), &plain),
+        parent.then(&step(&|_| {}), &StepInputs { env: texts(&[("S", "1")]), ..plain.clone() }),
+        parent.then(&step(&|_| {}), &StepInputs { settings: texts(&[("S", "1")]), ..plain.clone() }),
         parent.then(&step(&|step| step.action = copy(&["a", "b"], "c")), &plain),
         parent.then(&step(&|step| step.action = copy(&["a"], "b")), &plain),
         parent.then(
             &step(&|step| step.action = copy(&["a"], "b")),
-            &StepInputs {
-                context: Some(Digest::of(b"context")),
-                ..plain.clone()
-            },
+            &StepInputs { context: Some(Digest::of(b"context")), ..plain.clone() },
         ),
-        parent.then(
-            &step(&|step| {
-                step.action = Action::MakeDirectory {
-                    path: "/a".to_owned(),
-                }
-            }),
-            &plain,
-        ),
+        parent.then(&step(&|step| step.action = Action::MakeDirectory { path: "/a".to_owned() }), &plain),
         parent.then(&step(&|step| step.action = Action::Configure), &plain),
+        parent.then(&step(&|step| step.action = Action::Base(BaseSource::Scratch)), &plain),
+        parent.then(&step(&|step| step.action = Action::Base(BaseSource::Reference("a".to_owned()))), &plain),
         parent.then(
-            &step(&|step| step.action = Action::Base(BaseSource::Scratch)),
-            &plain,
-        ),
-        parent.then(
-            &step(&|step| step.action = Action::Base(BaseSource::Reference("a".to_owned()))),
-            &plain,
-        ),
-        parent.then(
-            &step(&|step| {
-                step.action = Action::Base(BaseSource::Parent {
-                    tag: "a".to_owned(),
-                })
-            }),
+            &step(&|step| step.action = Action::Base(BaseSource::Parent { tag: "a".to_owned() })),
             &plain,
         ),
     ];
     for (index, key) in keys.iter().enumerate() {
-        assert!(
-            !keys[..index].contains(key),
-            "key {index} is the same as one before it"
-        );
+        assert!(!keys[..index].contains(key), "key {index} is the same as one before it");
     }
 }
 
@@ -268,14 +167,8 @@ fn every_field_of_a_step_changes_its_key() {
 fn numbering_and_what_a_step_ignores_do_not_change_its_key() {
     let parent = CacheKey::of_image(&Digest::of(b"image"), &ImageConfig::default());
     let plain = StepInputs::default();
-    let with_context = StepInputs {
-        context: Some(Digest::of(b"context")),
-        ..plain.clone()
-    };
+    let with_context = StepInputs { context: Some(Digest::of(b"context")), ..plain.clone() };
     let short = planned(&["FROM base", "RUN x"]).remove(1);
     let long = planned(&["FROM base", "run   x", "RUN y"]).remove(1);
-    assert_eq!(
-        parent.then(&short, &plain),
-        parent.then(&long, &with_context)
-    );
+    assert_eq!(parent.then(&short, &plain), parent.then(&long, &with_context));
 }

@@ -31,11 +31,7 @@ pub(super) async fn settings() -> Result<Vec<Setting>, BootstrapError> {
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|source| BootstrapError::NoProgram {
-            program: "apt-config",
-            package: "apt",
-            source,
-        })?;
+        .map_err(|source| BootstrapError::NoProgram { program: "apt-config", package: "apt", source })?;
     Ok(parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
@@ -45,22 +41,15 @@ fn parse(dump: &str) -> Vec<Setting> {
             let (name, value) = line.split_once(' ')?;
             let value = value.strip_prefix('"')?.strip_suffix("\";")?;
             let counts = !value.is_empty() && is_about_reaching_archives(name);
-            counts.then(|| Setting {
-                name: name.to_owned(),
-                value: value.to_owned(),
-            })
+            counts.then(|| Setting { name: name.to_owned(), value: value.to_owned() })
         })
         .collect()
 }
 
 fn is_about_reaching_archives(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let exact = [
-        "acquire::retries",
-        "acquire::forceipv4",
-        "acquire::forceipv6",
-        "acquire::check-valid-until",
-    ];
+    let exact =
+        ["acquire::retries", "acquire::forceipv4", "acquire::forceipv6", "acquire::check-valid-until"];
     name.starts_with("acquire::http::")
         || name.starts_with("acquire::https::")
         || exact.contains(&name.as_str())
@@ -74,12 +63,8 @@ fn is_script(name: &str) -> bool {
 pub(super) fn names_loopback(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    host.starts_with("127.")
-        || host.starts_with("[::1]")
-        || host.split(':').next() == Some("localhost")
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    host.starts_with("127.") || host.starts_with("[::1]") || host.split(':').next() == Some("localhost")
 }
 
 #[cfg(test)]

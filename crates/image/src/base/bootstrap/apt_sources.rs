@@ -64,10 +64,8 @@ impl Archive {
     pub fn of_machine(apt_dir: &Path) -> Result<Self, BootstrapError> {
         let mut listed = Vec::new();
         for path in source_files(apt_dir)? {
-            let text = fs::read_to_string(&path).map_err(|source| BootstrapError::Unreadable {
-                path: path.clone(),
-                source,
-            })?;
+            let text = fs::read_to_string(&path)
+                .map_err(|source| BootstrapError::Unreadable { path: path.clone(), source })?;
             listed.extend(match path.extension() {
                 Some(extension) if extension == "sources" => deb822(&text),
                 _ => one_line(&text),
@@ -77,32 +75,18 @@ impl Archive {
     }
 
     fn among(listed: &[Listed]) -> Option<Self> {
-        [Distribution::Debian, Distribution::Ubuntu]
-            .into_iter()
-            .find_map(|distribution| {
-                let place = |security: bool| {
-                    listed
-                        .iter()
-                        .filter(|source| {
-                            source
-                                .components
-                                .iter()
-                                .any(|component| component == "main")
-                        })
-                        .filter(|source| {
-                            source
-                                .suites
-                                .iter()
-                                .any(|suite| is_suite(distribution, suite, security))
-                        })
-                        .find_map(|source| source.place(distribution))
-                };
-                Some(Self {
-                    distribution,
-                    main: place(false)?,
-                    security: place(true),
-                })
-            })
+        [Distribution::Debian, Distribution::Ubuntu].into_iter().find_map(|distribution| {
+            let place = |security: bool| {
+                listed
+                    .iter()
+                    .filter(|source| source.components.iter().any(|component| component == "main"))
+                    .filter(|source| {
+                        source.suites.iter().any(|suite| is_suite(distribution, suite, security))
+                    })
+                    .find_map(|source| source.place(distribution))
+            };
+            Some(Self { distribution, main: place(false)?, security: place(true) })
+        })
     }
 
     /// Where `codename` is to be had.
@@ -110,10 +94,7 @@ impl Archive {
         Sources {
             main_uri: self.main.uri.clone(),
             main_suites: [codename.to_owned(), format!("{codename}-updates")],
-            security: self
-                .security
-                .as_ref()
-                .map(|place| (place.uri.clone(), format!("{codename}-security"))),
+            security: self.security.as_ref().map(|place| (place.uri.clone(), format!("{codename}-security"))),
             keyring: self.main.keyring.clone(),
         }
     }
@@ -129,10 +110,7 @@ fn is_suite(distribution: Distribution, suite: &str, security: bool) -> bool {
                 && ["focal", "plucky", "questing", "resolute"].contains(&name))
     };
     if security {
-        suite
-            .strip_suffix("-security")
-            .or_else(|| suite.strip_suffix("/updates"))
-            .is_some_and(is_known)
+        suite.strip_suffix("-security").or_else(|| suite.strip_suffix("/updates")).is_some_and(is_known)
     } else {
         is_known(suite)
     }
@@ -146,13 +124,10 @@ impl Listed {
             // A key within the file or a fingerprint: apt's own keyring has to do.
             _ => default_keyring(distribution),
         };
-        let is_own_key = keyring
-            .as_ref()
-            .and_then(|path| path.file_name())
-            .is_none_or(|name| {
-                let name = name.to_string_lossy();
-                name.contains("debian-archive") || name.contains("ubuntu-archive")
-            });
+        let is_own_key = keyring.as_ref().and_then(|path| path.file_name()).is_none_or(|name| {
+            let name = name.to_string_lossy();
+            name.contains("debian-archive") || name.contains("ubuntu-archive")
+        });
         let uri = self.uris.iter().flat_map(|uri| expanded(uri)).find(|uri| {
             let ends = match distribution {
                 Distribution::Debian => ["/debian", "/debian-security"],
@@ -162,10 +137,7 @@ impl Listed {
             let is_http = path.starts_with("http://") || path.starts_with("https://");
             is_http && ends.iter().any(|end| path.ends_with(end))
         })?;
-        is_own_key.then_some(Place {
-            uri: uri.trim_end_matches('/').to_owned(),
-            keyring,
-        })
+        is_own_key.then_some(Place { uri: uri.trim_end_matches('/').to_owned(), keyring })
     }
 }
 
@@ -199,10 +171,7 @@ fn source_files(apt_dir: &Path) -> Result<Vec<PathBuf>, BootstrapError> {
         files.push(main);
     }
     let parts = apt_dir.join("sources.list.d");
-    let unreadable = |source| BootstrapError::Unreadable {
-        path: parts.clone(),
-        source,
-    };
+    let unreadable = |source| BootstrapError::Unreadable { path: parts.clone(), source };
     let listed = match fs::read_dir(&parts) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(files),
         listed => listed.map_err(unreadable)?,
@@ -210,9 +179,7 @@ fn source_files(apt_dir: &Path) -> Result<Vec<PathBuf>, BootstrapError> {
     let mut more = Vec::new();
     for entry in listed {
         let path = entry.map_err(unreadable)?.path();
-        let is_list = path
-            .extension()
-            .is_some_and(|extension| extension == "list" || extension == "sources");
+        let is_list = path.extension().is_some_and(|extension| extension == "list" || extension == "sources");
         if is_list && path.is_file() {
             more.push(path);
         }
@@ -242,12 +209,7 @@ fn one_line_source(line: &str) -> Option<Listed> {
         .filter_map(|option| option.split_once('='))
         .find(|(name, _)| name.eq_ignore_ascii_case("signed-by"))
         .map(|(_, value)| value.to_owned());
-    Some(Listed {
-        uris: vec![uri],
-        suites: vec![suite],
-        components: words.collect(),
-        signed_by,
-    })
+    Some(Listed { uris: vec![uri], suites: vec![suite], components: words.collect(), signed_by })
 }
 
 /// Stanzas of `Field: value` lines, divided by empty lines.
@@ -257,37 +219,22 @@ fn deb822(text: &str) -> Vec<Listed> {
         let fields = stanzas.last_mut();
         if line.trim().is_empty() {
             stanzas.push(Vec::new());
-        } else if let (true, Some((_, value))) = (
-            line.starts_with([' ', '\t']),
-            fields.and_then(|fields| fields.last_mut()),
-        ) {
+        } else if let (true, Some((_, value))) =
+            (line.starts_with([' ', '\t']), fields.and_then(|fields| fields.last_mut()))
+        {
             value.push('\n');
             value.push_str(line.trim());
-        } else if let (Some((name, value)), Some(fields)) =
-            (line.split_once(':'), stanzas.last_mut())
-        {
+        } else if let (Some((name, value)), Some(fields)) = (line.split_once(':'), stanzas.last_mut()) {
             fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
-    stanzas
-        .iter()
-        .filter_map(|fields| deb822_source(fields))
-        .collect()
+    stanzas.iter().filter_map(|fields| deb822_source(fields)).collect()
 }
 
 fn deb822_source(fields: &[(String, String)]) -> Option<Listed> {
-    let field = |name: &str| {
-        fields
-            .iter()
-            .find(|(field, _)| field == name)
-            .map(|(_, value)| value.as_str())
-    };
+    let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
     let words = |name: &str| {
-        field(name)
-            .unwrap_or_default()
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
     let is_disabled = field("enabled")
         .is_some_and(|value| ["no", "false", "0"].contains(&value.to_ascii_lowercase().as_str()));

@@ -11,8 +11,8 @@ use super::wanted::{Distribution, Release};
 use crate::config::{DEFAULT_PATH, ImageConfig};
 
 /// What `dpkg` unpacks and how, while the root is made and afterwards in the image: no manuals, no
-/// translations, and no mark that keeps `pip` out of the system's Python, where it belongs in an image.
-pub(super) const DPKG_OPTIONS: [&str; 9] = [
+/// translations, no static libraries of Python, and no mark that keeps `pip` out of the system's Python, where it belongs in an image.
+pub(super) const DPKG_OPTIONS: [&str; 10] = [
     "force-unsafe-io",
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -22,6 +22,7 @@ pub(super) const DPKG_OPTIONS: [&str; 9] = [
     "path-exclude=/usr/share/lintian/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/lib/python3*/EXTERNALLY-MANAGED",
+    "path-exclude=/usr/lib/python3*/config-*/*.a",
 ];
 
 /// Packages fetched by `apt-get` don't stay in the image, nor do indexes that only save time.
@@ -53,16 +54,8 @@ pub(super) fn finish(
         name_python(&mut tree, recipe.release)?;
     }
     let files = [
-        (
-            "etc/dpkg/dpkg.cfg.d/container",
-            DPKG_OPTIONS.join("\n") + "\n",
-            0o644,
-        ),
-        (
-            "etc/apt/apt.conf.d/container-clean",
-            APT_CLEAN.to_owned(),
-            0o644,
-        ),
+        ("etc/dpkg/dpkg.cfg.d/container", DPKG_OPTIONS.join("\n") + "\n", 0o644),
+        ("etc/apt/apt.conf.d/container-clean", APT_CLEAN.to_owned(), 0o644),
         ("usr/sbin/policy-rc.d", POLICY.to_owned(), 0o755),
         sources_file(&recipe.sources, recipe.release),
     ];
@@ -71,21 +64,13 @@ pub(super) fn finish(
     }
     let proxies = proxy_lines(&recipe.settings);
     if !proxies.is_empty() {
-        put_file(
-            store,
-            &mut tree,
-            "etc/apt/apt.conf.d/proxy",
-            proxies.as_bytes(),
-            0o644,
-        )?;
+        put_file(store, &mut tree, "etc/apt/apt.conf.d/proxy", proxies.as_bytes(), 0o644)?;
     }
     if let Some(keyring) = &recipe.sources.keyring {
         let path = keyring.to_string_lossy();
         if tree.get(path.as_bytes()).is_none() {
-            let key = std::fs::read(keyring).map_err(|source| BootstrapError::Unreadable {
-                path: keyring.clone(),
-                source,
-            })?;
+            let key = std::fs::read(keyring)
+                .map_err(|source| BootstrapError::Unreadable { path: keyring.clone(), source })?;
             put_file(store, &mut tree, &path, &key, 0o644)?;
         }
     }
@@ -113,8 +98,7 @@ fn name_python(tree: &mut Tree, release: &Release) -> Result<(), BootstrapError>
             metadata: Metadata::with_mode(0o777),
             kind: LeafKind::Symlink(target.into_bytes().into()),
         };
-        tree.insert_leaf(format!("usr/local/bin/{name}").as_bytes(), link)
-            .map_err(incomplete)?;
+        tree.insert_leaf(format!("usr/local/bin/{name}").as_bytes(), link).map_err(incomplete)?;
     }
     Ok(())
 }
@@ -122,13 +106,7 @@ fn name_python(tree: &mut Tree, release: &Release) -> Result<(), BootstrapError>
 /// Upstream version of the Python package that was installed, for example `3.11.2`.
 fn python_version(store: &Store, tree: &Tree, release: &Release) -> Result<String, BootstrapError> {
     const STATUS: &str = "var/lib/dpkg/status";
-    let Some(EntryRef::Leaf(
-        _,
-        Leaf {
-            kind: LeafKind::File(content),
-            ..
-        },
-    )) = tree.get(STATUS.as_bytes())
+    let Some(EntryRef::Leaf(_, Leaf { kind: LeafKind::File(content), .. })) = tree.get(STATUS.as_bytes())
     else {
         return Err(BootstrapError::Incomplete(format!("it has no /{STATUS}")));
     };
@@ -139,28 +117,18 @@ fn python_version(store: &Store, tree: &Tree, release: &Release) -> Result<Strin
 }
 
 fn installed_version(status: &str, package: &str) -> Option<String> {
-    let stanza = status.split("\n\n").find(|stanza| {
-        stanza
-            .lines()
-            .any(|line| line.strip_prefix("Package: ") == Some(package))
-    })?;
-    let version = stanza
-        .lines()
-        .find_map(|line| line.strip_prefix("Version: "))?;
-    let upstream = version
-        .split_once(':')
-        .map_or(version, |(_epoch, rest)| rest);
+    let stanza = status
+        .split("\n\n")
+        .find(|stanza| stanza.lines().any(|line| line.strip_prefix("Package: ") == Some(package)))?;
+    let version = stanza.lines().find_map(|line| line.strip_prefix("Version: "))?;
+    let upstream = version.split_once(':').map_or(version, |(_epoch, rest)| rest);
     upstream.split(['-', '~', '+']).next().map(str::to_owned)
 }
 
 /// Package sources, in the file where the official image of the release has them.
 fn sources_file(sources: &Sources, release: &Release) -> (&'static str, String, u32) {
     if !release.has_deb822_sources {
-        return (
-            "etc/apt/sources.list",
-            sources.lines().join("\n") + "\n",
-            0o644,
-        );
+        return ("etc/apt/sources.list", sources.lines().join("\n") + "\n", 0o644);
     }
     let stanza = |uri: &str, suites: &str| {
         let mut text = format!("Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\n");
@@ -198,9 +166,8 @@ pub(super) fn warnings(sources: &Sources, settings: &[Setting]) -> Vec<String> {
             sources.main_uri
         ));
     }
-    let local = settings
-        .iter()
-        .find(|setting| setting.name.ends_with("::Proxy") && names_loopback(&setting.value));
+    let local =
+        settings.iter().find(|setting| setting.name.ends_with("::Proxy") && names_loopback(&setting.value));
     if let Some(setting) = local {
         warnings.push(format!(
             "apt's proxy {} is on this machine's loopback address, which containers can't reach: the image does without it",
@@ -218,10 +185,7 @@ fn put_file(
     mode: u32,
 ) -> Result<(), BootstrapError> {
     let content: FileContent = store.file_content(bytes)?;
-    let leaf = Leaf {
-        metadata: Metadata::with_mode(mode),
-        kind: LeafKind::File(content),
-    };
+    let leaf = Leaf { metadata: Metadata::with_mode(mode), kind: LeafKind::File(content) };
     let place = tree
         .resolve(path.as_bytes())
         .ok_or_else(|| BootstrapError::Incomplete(format!("/{path} can't be reached in it")))?;
@@ -241,14 +205,8 @@ mod tests {
     fn upstream_version_is_read_from_the_status_of_dpkg() {
         let status = "Package: libpython3.11\nVersion: 9\n\nPackage: python3.11\nStatus: install ok installed\n\
             Version: 3.11.2-6+deb12u6\n\nPackage: python3.12\nVersion: 1:3.12.3~rc1-1ubuntu0.5\n";
-        assert_eq!(
-            installed_version(status, "python3.11").as_deref(),
-            Some("3.11.2")
-        );
-        assert_eq!(
-            installed_version(status, "python3.12").as_deref(),
-            Some("3.12.3")
-        );
+        assert_eq!(installed_version(status, "python3.11").as_deref(), Some("3.11.2"));
+        assert_eq!(installed_version(status, "python3.12").as_deref(), Some("3.12.3"));
         assert_eq!(installed_version(status, "python3.13"), None);
     }
 }

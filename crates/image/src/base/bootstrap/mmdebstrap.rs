@@ -26,15 +26,12 @@ const LAST_LINES: usize = 12;
 const MERGED_USR: &str = "/usr/share/mmdebstrap/hooks/merged-usr";
 
 /// Mounts and processes of the bootstrap end with its first process.
-const NAMESPACES: [&str; 7] = [
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--propagation=private",
-    "--mount-proc",
-    "--",
-];
+const NAMESPACES: [&str; 7] =
+    ["--mount", "--pid", "--fork", "--kill-child", "--propagation=private", "--mount-proc", "--"];
+
+/// The root is made in memory where there is enough: installing packages syncs thousands of files.
+const IN_MEMORY: &str = r#"mount -t tmpfs -o size=2g,mode=0755 bootstrap "$TMPDIR" && exec "$0" "$@""#;
+const ON_DISK: &str = r#"exec "$0" "$@""#;
 
 /// What is to be made.
 pub(super) struct Recipe {
@@ -47,8 +44,7 @@ pub(super) struct Recipe {
 impl Recipe {
     fn packages(&self) -> Vec<&'static str> {
         let mut packages = vec!["ca-certificates", "netbase", "tzdata"];
-        if self.release.distribution == Distribution::Debian && self.release.codename != "bullseye"
-        {
+        if self.release.distribution == Distribution::Debian && self.release.codename != "bullseye" {
             packages.push("usr-is-merged");
         }
         if self.with_python {
@@ -58,7 +54,8 @@ impl Recipe {
         packages
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// Arguments of `mmdebstrap`: all that decides what it makes.
+    pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = vec![
             "--mode=root".to_owned(),
             "--variant=minbase".to_owned(),
@@ -67,16 +64,8 @@ impl Recipe {
             "--aptopt=Acquire::Languages \"none\"".to_owned(),
             "--aptopt=Acquire::Retries \"3\"".to_owned(),
         ];
-        arguments.extend(
-            self.settings
-                .iter()
-                .map(|setting| format!("--aptopt={}", setting.line())),
-        );
-        arguments.extend(
-            super::finish::DPKG_OPTIONS
-                .iter()
-                .map(|option| format!("--dpkgopt={option}")),
-        );
+        arguments.extend(self.settings.iter().map(|setting| format!("--aptopt={}", setting.line())));
+        arguments.extend(super::finish::DPKG_OPTIONS.iter().map(|option| format!("--dpkgopt={option}")));
         if Path::new(MERGED_USR).is_dir() {
             arguments.push(format!("--hook-dir={MERGED_USR}"));
         }
@@ -97,6 +86,7 @@ pub(super) async fn run(
     let scratch = store.scratch_dir()?;
     let mut child = Command::new("unshare")
         .args(NAMESPACES)
+        .args(["/bin/sh", "-c", if has_memory_to_spare() { IN_MEMORY } else { ON_DISK }])
         .arg("mmdebstrap")
         .args(recipe.arguments())
         .env("TMPDIR", scratch.path())
@@ -137,12 +127,16 @@ pub(super) async fn run(
     }
 }
 
+fn has_memory_to_spare() -> bool {
+    const ENOUGH_KIB: u64 = 4 << 20;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+    available.is_some_and(|available: u64| available >= ENOUGH_KIB)
+}
+
 fn not_started(source: std::io::Error) -> BootstrapError {
-    BootstrapError::NoProgram {
-        program: "unshare",
-        package: "util-linux",
-        source,
-    }
+    BootstrapError::NoProgram { program: "unshare", package: "util-linux", source }
 }
 
 fn is_truncation(error: &LayerError) -> bool {
@@ -156,10 +150,7 @@ fn read_root(
     limits: Limits,
     ended_well: oneshot::Receiver<bool>,
 ) -> Result<Option<Tree>, LayerError> {
-    let stored = |source| LayerError::Store {
-        path: "/".to_owned(),
-        source,
-    };
+    let stored = |source| LayerError::Store { path: "/".to_owned(), source };
     let batch = store.batch().map_err(stored)?;
     let mut layering = Layering::new(&batch, limits).skipping(is_left_out);
     let mut buffered = std::io::BufReader::with_capacity(1 << 16, &mut stdout);
@@ -201,6 +192,12 @@ fn is_left_out(path: &[u8]) -> bool {
     BELOW.iter().any(|directory| path.starts_with(directory)) || EXACT.contains(&path)
 }
 
+/// Stages, warnings and errors; packages being unpacked one by one are of no interest.
+fn is_for_the_log(line: &str) -> bool {
+    let is_stage = line.starts_with("I: ") && !line.contains("hook") && !line.contains("tempdir");
+    is_stage || line.starts_with("W: ") || line.starts_with("E: ") || line.starts_with("Err:")
+}
+
 /// Passes the output on to the log; returns its last lines.
 async fn follow(output: ChildStderr, log: &Log) -> Vec<String> {
     let mut last_lines = VecDeque::new();
@@ -212,7 +209,9 @@ async fn follow(output: ChildStderr, log: &Log) -> Vec<String> {
         if line.is_empty() || line.starts_with("(Reading database") {
             continue;
         }
-        log(&format!("  {line}"));
+        if is_for_the_log(line) {
+            log(&format!("  {line}"));
+        }
         if last_lines.len() == LAST_LINES {
             last_lines.pop_front();
         }

@@ -52,19 +52,11 @@ const fn release(
     python: &'static str,
     has_deb822_sources: bool,
 ) -> Release {
-    Release {
-        distribution,
-        codename,
-        number,
-        python,
-        has_deb822_sources,
-    }
+    Release { distribution, codename, number, python, has_deb822_sources }
 }
 
 pub(super) fn is_codename(distribution: Distribution, name: &str) -> bool {
-    RELEASES
-        .iter()
-        .any(|release| release.distribution == distribution && release.codename == name)
+    RELEASES.iter().any(|release| release.distribution == distribution && release.codename == name)
 }
 
 /// An image that a bootstrap can stand in for.
@@ -111,19 +103,13 @@ impl Wanted {
                     // Alpine and Windows are other systems.
                     _ => return None,
                 };
-                is_version.then(|| Image::Python {
-                    version: version.to_owned(),
-                    codename,
-                })?
+                is_version.then(|| Image::Python { version: version.to_owned(), codename })?
             }
             "library/debian" => system(Distribution::Debian, &parts)?,
             "library/ubuntu" => system(Distribution::Ubuntu, &parts)?,
             _ => return None,
         };
-        Some(Self {
-            reference: reference.whole(),
-            image,
-        })
+        Some(Self { reference: reference.whole(), image })
     }
 
     /// The Python version that was asked for; `None` for an image without Python.
@@ -135,49 +121,34 @@ impl Wanted {
     }
 
     /// The release that stands in for the image, out of those that `distribution`'s archive has.
-    pub(super) fn release(
-        &self,
-        distribution: Distribution,
-    ) -> Result<&'static Release, BootstrapError> {
-        let at_hand = || {
-            RELEASES
-                .iter()
-                .filter(move |release| release.distribution == distribution)
-        };
+    pub(super) fn release(&self, distribution: Distribution) -> Result<&'static Release, BootstrapError> {
+        let at_hand = || RELEASES.iter().filter(move |release| release.distribution == distribution);
         match &self.image {
             Image::Python { version, .. } => {
                 let minor = minor(version);
-                at_hand()
-                    .find(|release| release.python == minor)
-                    .ok_or_else(|| BootstrapError::NoSuchPython {
+                at_hand().find(|release| release.python == minor).ok_or_else(|| {
+                    BootstrapError::NoSuchPython {
                         reference: self.reference.clone(),
                         version: minor.to_owned(),
                         available: listed(at_hand().map(|release| {
-                            format!(
-                                "{} ({} {})",
-                                release.python,
-                                distribution.name(),
-                                release.codename
-                            )
+                            format!("{} ({} {})", release.python, distribution.name(), release.codename)
                         })),
-                    })
+                    }
+                })
             }
-            Image::System {
-                distribution: asked,
-                release,
-            } => {
+            Image::System { distribution: asked, release } => {
                 let found = match release {
                     _ if *asked != distribution => None,
                     None => at_hand().last(),
-                    Some(name) => at_hand()
-                        .find(|release| release.codename == *name || release.number == *name),
+                    Some(name) => {
+                        at_hand().find(|release| release.codename == *name || release.number == *name)
+                    }
                 };
                 found.ok_or_else(|| BootstrapError::NoSuchRelease {
                     reference: self.reference.clone(),
                     archive: distribution.name().to_owned(),
                     available: listed(
-                        at_hand()
-                            .map(|release| format!("{} ({})", release.codename, release.number)),
+                        at_hand().map(|release| format!("{} ({})", release.codename, release.number)),
                     ),
                 })
             }
@@ -188,9 +159,7 @@ impl Wanted {
     pub(super) fn notes(&self, release: &Release) -> Vec<String> {
         let mut notes = Vec::new();
         if let Image::Python { version, codename } = &self.image {
-            let is_other = codename
-                .as_ref()
-                .is_some_and(|codename| codename != release.codename);
+            let is_other = codename.as_ref().is_some_and(|codename| codename != release.codename);
             if let (true, Some(codename)) = (is_other, codename) {
                 notes.push(format!(
                     "{codename} asked, but Python {} is in {} {}; using that",
@@ -209,15 +178,10 @@ fn system(distribution: Distribution, parts: &[&str]) -> Option<Image> {
     let name = parts.first().copied().unwrap_or("latest");
     let release = match name {
         "latest" | "stable" => None,
-        _ if distribution == Distribution::Debian => {
-            Some(name.split('.').next().unwrap_or(name).to_owned())
-        }
+        _ if distribution == Distribution::Debian => Some(name.split('.').next().unwrap_or(name).to_owned()),
         _ => Some(name.to_owned()),
     };
-    Some(Image::System {
-        distribution,
-        release,
-    })
+    Some(Image::System { distribution, release })
 }
 
 fn minor(version: &str) -> &str {
@@ -254,23 +218,14 @@ mod tests {
             ["bookworm asked, but Python 3.13 is in Debian trixie; using that"]
         );
         let release = super::Wanted::of(&"python:3.12".parse().unwrap()).unwrap();
-        assert_eq!(
-            release.release(Distribution::Ubuntu).unwrap().codename,
-            "noble"
-        );
+        assert_eq!(release.release(Distribution::Ubuntu).unwrap().codename, "noble");
     }
 
     #[test]
     fn python_that_no_release_has_is_an_error_with_those_that_there_are() {
-        let error = wanted("python:3.12.6-slim")
-            .unwrap()
-            .release(Distribution::Debian)
-            .unwrap_err();
+        let error = wanted("python:3.12.6-slim").unwrap().release(Distribution::Debian).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains("no release in this machine's archive has Python 3.12"),
-            "{text}"
-        );
+        assert!(text.contains("no release in this machine's archive has Python 3.12"), "{text}");
         assert!(
             text.contains("3.9 (Debian bullseye), 3.11 (Debian bookworm), 3.13 (Debian trixie)"),
             "{text}"
@@ -280,10 +235,7 @@ mod tests {
     #[test]
     fn systems_are_named_by_codename_number_or_newest() {
         let codename = |reference: &str, distribution| {
-            wanted(reference)
-                .unwrap()
-                .release(distribution)
-                .map(|release| release.codename)
+            wanted(reference).unwrap().release(distribution).map(|release| release.codename)
         };
         for (reference, expected) in [
             ("debian:bookworm-slim", "bookworm"),
@@ -294,10 +246,7 @@ mod tests {
         ] {
             assert_eq!(codename(reference, Distribution::Debian).unwrap(), expected);
         }
-        assert_eq!(
-            codename("ubuntu:22.04", Distribution::Ubuntu).unwrap(),
-            "jammy"
-        );
+        assert_eq!(codename("ubuntu:22.04", Distribution::Ubuntu).unwrap(), "jammy");
         assert!(matches!(
             codename("ubuntu:22.04", Distribution::Debian),
             Err(BootstrapError::NoSuchRelease { .. })

@@ -29,15 +29,11 @@ fn layer(lines: &[&str]) -> Vec<u8> {
             let mut header = header(EntryType::Link, 0o644);
             builder.append_link(&mut header, path, target).unwrap();
         } else if line.ends_with('/') {
-            builder
-                .append_data(&mut header(EntryType::Directory, 0o750), line, io::empty())
-                .unwrap();
+            builder.append_data(&mut header(EntryType::Directory, 0o750), line, io::empty()).unwrap();
         } else {
             let mut header = header(EntryType::Regular, 0o4755);
             header.set_size(line.len() as u64);
-            builder
-                .append_data(&mut header, line, line.as_bytes())
-                .unwrap();
+            builder.append_data(&mut header, line, line.as_bytes()).unwrap();
         }
     }
     builder.into_inner().unwrap()
@@ -52,9 +48,7 @@ fn layered_within(layers: &[Vec<u8>], limits: Limits) -> Result<Tree, LayerError
     let store = Store::open(directory.path()).unwrap();
     let batch = store.batch().unwrap();
     let mut layering = Layering::new(&batch, limits);
-    layers
-        .iter()
-        .try_for_each(|layer| layering.apply(layer.as_slice()))?;
+    layers.iter().try_for_each(|layer| layering.apply(layer.as_slice()))?;
     Ok(layering.finish())
 }
 
@@ -71,13 +65,7 @@ fn metadata_is_kept_and_later_layers_replace() {
     .unwrap();
     let su = tree.get(b"bin/su").unwrap().metadata();
     assert_eq!((su.mode, su.uid, su.gid), (0o4755, 7, 8));
-    assert_eq!(
-        su.mtime,
-        Timestamp {
-            seconds: 9,
-            nanos: 0
-        }
-    );
+    assert_eq!(su.mtime, Timestamp { seconds: 9, nanos: 0 });
     assert_eq!(tree.root.metadata.mode, 0o750);
     assert_eq!(names(&tree), ["bin", "bin/su", "d", "etc", "etc/conf", "f"]);
     // A parent that no layer has.
@@ -87,14 +75,7 @@ fn metadata_is_kept_and_later_layers_replace() {
 #[test]
 fn whiteouts_hide_lower_layers_and_nothing_of_their_own() {
     let lower = layer(&["a/x", "a/y", "b/z", "b/c/w", "gone"]);
-    let before = layer(&[
-        "a/.wh..wh..opq",
-        "a/new",
-        "b/c/mine",
-        ".wh.b",
-        ".wh.gone",
-        ".wh.never",
-    ]);
+    let before = layer(&["a/.wh..wh..opq", "a/new", "b/c/mine", ".wh.b", ".wh.gone", ".wh.never"]);
     let after = layer(&["a/new", "a/.wh..wh..opq", ".wh.b", "b/c/mine", ".wh.gone"]);
     for upper in [before, after] {
         let tree = layered(&[lower.clone(), upper]).unwrap();
@@ -113,10 +94,7 @@ fn hard_links_reach_lower_layers_and_share_a_leaf() {
     assert_eq!(leaf(b"a/x"), leaf(b"c"));
     for target in ["nowhere", "a"] {
         let error = layered(&[layer(&["a/x", &format!("b = {target}")])]).unwrap_err();
-        assert!(
-            matches!(error, LayerError::DanglingHardLink { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, LayerError::DanglingHardLink { .. }), "{error}");
     }
 }
 
@@ -178,40 +156,20 @@ fn devices_attributes_and_large_files_are_kept_and_overlay_attributes_dropped() 
     let content = vec![5; 100_000];
     let mut file = header(EntryType::Regular, 0o600);
     file.set_size(content.len() as u64);
-    builder
-        .append_data(&mut file, "big", content.as_slice())
-        .unwrap();
+    builder.append_data(&mut file, "big", content.as_slice()).unwrap();
     let mut device = header(EntryType::Char, 0o666);
     device.set_device_major(1).unwrap();
     device.set_device_minor(300).unwrap();
-    builder
-        .append_data(&mut device, "dev/x", io::empty())
-        .unwrap();
+    builder.append_data(&mut device, "dev/x", io::empty()).unwrap();
     let tree = layered(&[builder.into_inner().unwrap()]).unwrap();
-    let Some(EntryRef::Leaf(_, big)) = tree.get(b"big") else {
-        panic!()
-    };
-    assert_eq!(
-        big.metadata.mtime,
-        Timestamp {
-            seconds: 12,
-            nanos: 34
-        }
-    );
+    let Some(EntryRef::Leaf(_, big)) = tree.get(b"big") else { panic!() };
+    assert_eq!(big.metadata.mtime, Timestamp { seconds: 12, nanos: 34 });
     let expected: BTreeMap<Box<[u8]>, Box<[u8]>> =
         BTreeMap::from([(b"user.note".as_slice().into(), b"n".as_slice().into())]);
     assert_eq!(big.metadata.xattrs, expected);
     let digest = homeport_content::Digest::of(&content);
-    assert_eq!(
-        big.kind,
-        LeafKind::File(FileContent::Object {
-            digest,
-            size: 100_000
-        })
-    );
-    let Some(EntryRef::Leaf(_, device)) = tree.get(b"dev/x") else {
-        panic!()
-    };
+    assert_eq!(big.kind, LeafKind::File(FileContent::Object { digest, size: 100_000 }));
+    let Some(EntryRef::Leaf(_, device)) = tree.get(b"dev/x") else { panic!() };
     assert_eq!(device.kind, LeafKind::CharDevice(0x10_012c));
 }
 
@@ -237,23 +195,18 @@ fn change() -> impl Strategy<Value = Change> {
 type Model = BTreeMap<String, bool>;
 
 fn is_below(path: &str, directory: &str) -> bool {
-    path.strip_prefix(directory)
-        .is_some_and(|rest| rest.starts_with('/'))
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn parents(path: &str) -> Vec<String> {
-    path.match_indices('/')
-        .map(|(at, _)| path[..at].to_owned())
-        .collect()
+    path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect()
 }
 
 /// A layer as it would be unpacked: first all of its whiteouts, on what was there before, then the rest.
 fn apply_to_model(model: &mut Model, changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Whiteout(path) => {
-                model.retain(|other, _| other != path && !is_below(other, path))
-            }
+            Change::Whiteout(path) => model.retain(|other, _| other != path && !is_below(other, path)),
             Change::Opaque(path) => model.retain(|other, _| !is_below(other, path)),
             _ => {}
         }
@@ -279,21 +232,15 @@ fn is_sound(changes: &[Change]) -> bool {
     let mut hidden = BTreeSet::new();
     for change in changes {
         match change {
-            Change::File(path) => drop(files.insert(path.clone())),
-            Change::Directory(path) | Change::Opaque(path) => {
-                drop(directories.insert(path.clone()))
-            }
-            Change::Whiteout(path) => drop(hidden.insert(path.clone())),
-        }
-        let (Change::File(path)
-        | Change::Directory(path)
-        | Change::Whiteout(path)
-        | Change::Opaque(path)) = change;
+            Change::File(path) => files.insert(path.clone()),
+            Change::Directory(path) | Change::Opaque(path) => directories.insert(path.clone()),
+            Change::Whiteout(path) => hidden.insert(path.clone()),
+        };
+        let (Change::File(path) | Change::Directory(path) | Change::Whiteout(path) | Change::Opaque(path)) =
+            change;
         directories.extend(parents(path));
     }
-    let hides_own = hidden
-        .iter()
-        .any(|path| files.contains(path) || directories.contains(path));
+    let hides_own = hidden.iter().any(|path| files.contains(path) || directories.contains(path));
     files.is_disjoint(&directories) && !hides_own
 }
 

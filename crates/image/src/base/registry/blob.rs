@@ -91,9 +91,7 @@ impl Blob {
                 Ok(())
             }
             Some(Err(error)) => {
-                let wrong = error
-                    .get_ref()
-                    .and_then(|cause| cause.downcast_ref::<DigestError>());
+                let wrong = error.get_ref().and_then(|cause| cause.downcast_ref::<DigestError>());
                 let fault = match wrong {
                     Some(wrong) => Fault::Digest(wrong.to_string()),
                     None => Fault::Broken(error.to_string()),
@@ -114,11 +112,7 @@ impl Blob {
     fn say_progress(&mut self) {
         if self.last_said.elapsed() >= PROGRESS && self.taken < self.size {
             self.last_said = Instant::now();
-            (self.log)(&format!(
-                "  {:.0} of {:.0} MB",
-                self.taken as f64 / 1e6,
-                self.size as f64 / 1e6
-            ));
+            (self.log)(&format!("  {:.0} of {:.0} MB", self.taken as f64 / 1e6, self.size as f64 / 1e6));
         }
     }
 }
@@ -144,9 +138,7 @@ pub(super) fn decompressed<'a>(blob: &'a mut Blob) -> io::Result<Box<dyn Read + 
     let is_zstd = head.starts_with(ZSTD);
     let whole = io::Cursor::new(head).chain(blob);
     Ok(if is_gzip {
-        Box::new(flate2::bufread::MultiGzDecoder::new(
-            BufReader::with_capacity(1 << 16, whole),
-        ))
+        Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, whole)))
     } else if is_zstd {
         Box::new(zstd::stream::read::Decoder::new(whole)?)
     } else {

@@ -18,31 +18,20 @@ pub(super) fn classify(source: &Source, object: &str, error: OciDistributionErro
             source.unreachable(&reason)
         }
         // What stands between us and the registry answers in its place.
-        OciDistributionError::ServerError {
-            code: code @ 502..=504,
-            ..
-        } => source.unreachable(&format!("HTTP status {code}")),
+        OciDistributionError::ServerError { code: code @ 502..=504, .. } => {
+            source.unreachable(&format!("HTTP status {code}"))
+        }
         OciDistributionError::AuthenticationFailure(_)
         | OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::ServerError {
-            code: 401 | 403, ..
-        } => BaseError::Denied {
-            reference,
-            registry,
-            reason: "login needed or refused".to_owned(),
-        },
+        | OciDistributionError::ServerError { code: 401 | 403, .. } => {
+            BaseError::Denied { reference, registry, reason: "login needed or refused".to_owned() }
+        }
         OciDistributionError::ImageManifestNotFoundError(_)
-        | OciDistributionError::ServerError { code: 404, .. } => BaseError::NotFound {
-            reference,
-            registry,
-            reason: "not found".to_owned(),
-        },
+        | OciDistributionError::ServerError { code: 404, .. } => {
+            BaseError::NotFound { reference, registry, reason: "not found".to_owned() }
+        }
         OciDistributionError::RegistryError { envelope, .. } => {
-            let said: Vec<&str> = envelope
-                .errors
-                .iter()
-                .map(|error| error.message.as_str())
-                .collect();
+            let said: Vec<&str> = envelope.errors.iter().map(|error| error.message.as_str()).collect();
             let reason = said.join("; ");
             match envelope.errors.first().map(|error| &error.code) {
                 Some(
@@ -51,25 +40,16 @@ pub(super) fn classify(source: &Source, object: &str, error: OciDistributionErro
                     | OciErrorCode::NotFound
                     | OciErrorCode::NameInvalid
                     | OciErrorCode::TagInvalid,
-                ) => BaseError::NotFound {
-                    reference,
-                    registry,
-                    reason,
-                },
-                Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => BaseError::Denied {
-                    reference,
-                    registry,
-                    reason,
-                },
+                ) => BaseError::NotFound { reference, registry, reason },
+                Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => {
+                    BaseError::Denied { reference, registry, reason }
+                }
                 _ => source.failed(reason),
             }
         }
-        OciDistributionError::DigestError(_) => BaseError::DigestMismatch {
-            reference,
-            registry,
-            object: object.to_owned(),
-            reason,
-        },
+        OciDistributionError::DigestError(_) => {
+            BaseError::DigestMismatch { reference, registry, object: object.to_owned(), reason }
+        }
         _ => source.failed(reason),
     }
 }

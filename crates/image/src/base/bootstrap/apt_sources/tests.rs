@@ -36,9 +36,7 @@ fn deb822_sources_with_comments_and_third_parties_give_the_archive() {
         [
             format!("deb [signed-by={KEYRING}] http://mirror.example/debian trixie main"),
             format!("deb [signed-by={KEYRING}] http://mirror.example/debian trixie-updates main"),
-            format!(
-                "deb [signed-by={KEYRING}] http://mirror.example/debian-security trixie-security main"
-            ),
+            format!("deb [signed-by={KEYRING}] http://mirror.example/debian-security trixie-security main"),
         ]
     );
 }
@@ -57,10 +55,7 @@ fn one_line_sources_of_ubuntu_are_read() {
     assert_eq!(sources.main_uri, "http://archive.example/ubuntu");
     assert_eq!(
         sources.security,
-        Some((
-            "http://security.example/ubuntu".to_owned(),
-            "jammy-security".to_owned()
-        ))
+        Some(("http://security.example/ubuntu".to_owned(), "jammy-security".to_owned()))
     );
 }
 
@@ -84,16 +79,9 @@ fn disabled_local_and_foreign_sources_are_no_archive() {
 #[test]
 fn list_of_mirrors_in_a_file_stands_for_its_first_uri() {
     let list = tempfile::NamedTempFile::new().unwrap();
-    fs::write(
-        list.path(),
-        "# mirrors\nhttps://mirror.example/debian\tpriority:1\n",
-    )
-    .unwrap();
+    fs::write(list.path(), "# mirrors\nhttps://mirror.example/debian\tpriority:1\n").unwrap();
     let source = format!("deb mirror+file:{} bookworm main\n", list.path().display());
     let archive = machine(&[("sources.list", &source)]).unwrap();
-    assert_eq!(
-        archive.lines("bookworm").main_uri,
-        "https://mirror.example/debian"
-    );
+    assert_eq!(archive.lines("bookworm").main_uri, "https://mirror.example/debian");
     assert_eq!(archive.lines("bookworm").security, None);
 }
