@@ -12,7 +12,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.client import Client  # noqa: E402
-from harness.leftovers import assert_nothing_left, machine_state  # noqa: E402
 from harness.matrix import CLIENT_VERSIONS, ClientVersion  # noqa: E402
 from harness.paths import CACHE, HOMEPORT, ROOT  # noqa: E402
 from harness.server import Server, homeport  # noqa: E402
@@ -52,7 +51,6 @@ def machine() -> None:
 @pytest.fixture(scope="session")
 def server(machine: None) -> Iterator[Server]:
     """The server of the session, with the example model in its hub. Leaves a clean machine."""
-    before = machine_state()
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / "server.log"
     log.unlink(missing_ok=True)
@@ -65,7 +63,7 @@ def server(machine: None) -> Iterator[Server]:
         server.stop()
     finally:
         server.kill()
-    assert_nothing_left(before)
+    server.assert_no_traces()
 
 
 def model_directory() -> Path:

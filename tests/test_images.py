@@ -7,8 +7,6 @@ import uuid
 import pytest
 
 from harness.client import Client
-from harness.leftovers import container_processes
-from harness.waiting import wait_for
 
 BUILD_SECONDS = 600
 
@@ -55,14 +53,15 @@ def check_local_files(results: dict) -> None:
 
 
 def test_a_failing_command_shows_itself_its_output_and_its_exit_code(client: Client) -> None:
+    before = client.server.traces()
     run = client.run("image_failing_step.py", check=False, timeout=BUILD_SECONDS, STEP="command")
     assert run.code != 0
     assert "the step began" in run.output
     assert "exit 7" in run.flat, "the command is not named"
     assert re.search(r"(code|status)\W+7\b", run.flat), f"the exit code is not named:\n{run}"
+    client.server.assert_no_traces(but=before)
     after = client.run("image_failing_step.py", timeout=BUILD_SECONDS, STEP="clean")
     assert "ran" in after.output
-    wait_for("end of the build container", lambda: not container_processes(), 120, pause=0.5)
 
 
 def test_a_package_that_does_not_exist_is_named(client: Client) -> None:

@@ -6,21 +6,16 @@ import time
 import pytest
 
 from harness.client import Client
-from harness.leftovers import container_processes
 from harness.waiting import wait_for
-
-
-def sleeping_containers() -> list:
-    return [process for process in container_processes() if "_container_entrypoint" in process]
 
 
 def test_control_c_ends_the_containers_at_once(client: Client) -> None:
     running = client.begin_run("sleeping.py::main")
     try:
         running.wait_for_line("asleep", 60)
-        assert sleeping_containers(), "the function runs, but no container process is to be seen"
+        assert client.server.containers(), "the function runs, but no container process is to be seen"
         running.signal(signal.SIGINT)
-        wait_for("end of the containers", lambda: not sleeping_containers(), 10)
+        wait_for("end of the containers", lambda: not client.server.containers(), 10)
         ended = running.wait(30)
         assert "slept" not in ended.output
     finally:
@@ -34,10 +29,10 @@ def test_a_detached_app_outlives_its_client(client: Client) -> None:
         started.signal(signal.SIGKILL)
         started.wait(10)
         time.sleep(3)
-        assert sleeping_containers(), "the container ended together with its client"
+        assert client.server.containers(), "the container ended together with its client"
     finally:
         started.end()
-    wait_for("end of the detached call", lambda: not sleeping_containers(), 120)
+    wait_for("end of the detached call", lambda: not client.server.containers(), 120)
 
 
 def test_a_spawned_call_of_a_detached_run_can_be_read_later(client: Client) -> None:
@@ -54,6 +49,6 @@ def test_an_ephemeral_app_whose_client_vanished_is_ended(client: Client) -> None
         running.wait_for_line("asleep", 60)
         running.signal(signal.SIGKILL)
         running.wait(10)
-        wait_for("end of the abandoned app's containers", lambda: not sleeping_containers(), 150, pause=1)
+        wait_for("end of the abandoned app's containers", lambda: not client.server.containers(), 150, pause=1)
     finally:
         running.end()

@@ -10,18 +10,16 @@ from pathlib import Path
 import pytest
 
 from harness.client import Client
-from harness.leftovers import assert_nothing_left, container_processes, machine_state
 from harness.server import Server, homeport
 from harness.waiting import wait_for
 
 
 def test_a_server_starts_says_ready_and_ends_clean(own_server: Server) -> None:
-    before = machine_state()
     own_server.start()
     lines = [line for line in own_server.log().splitlines() if line.startswith("ready")]
     assert len(lines) == 1, f"not exactly one ready line: {lines}"
     own_server.stop()
-    assert_nothing_left(before)
+    own_server.assert_no_traces(seconds=2)
 
 
 def test_a_used_port_is_named(own_server: Server) -> None:
@@ -85,9 +83,9 @@ def test_sigterm_with_running_containers_ends_them(client: Client, server: Serve
     running = client.begin_run("sleeping.py::main")
     try:
         running.wait_for_line("asleep", 60)
-        assert container_processes()
+        assert server.containers()
         server.stop()
-        assert not container_processes(), "containers outlived the server"
+        assert not server.containers(), "containers outlived the server"
     finally:
         running.end()
         server.kill()
@@ -98,7 +96,7 @@ def test_sigterm_with_running_containers_ends_them(client: Client, server: Serve
 @pytest.mark.once
 def test_a_server_killed_during_a_build_leaves_nothing_after_its_next_start(client: Client, server: Server) -> None:
     mark = uuid.uuid4().hex
-    idle = machine_state()
+    idle = server.traces()
     running = client.begin_run("image_slow_step.py", MARK=mark)
     try:
         running.wait_for_line(f"step {mark} began", 60)
@@ -107,7 +105,7 @@ def test_a_server_killed_during_a_build_leaves_nothing_after_its_next_start(clie
         running.signal(signal.SIGKILL)
         running.wait(10)
         server.start("--gpu-fallback", "cpu")
-    assert_nothing_left(idle, seconds=20)
+    server.assert_no_traces(but=idle, seconds=20)
     run = client.run("image_slow_step.py", timeout=300, MARK=mark, QUICK="1")
     assert "ran" in run.output
 
@@ -117,10 +115,10 @@ def test_a_server_killed_during_a_call_fails_or_repeats_it_after_its_next_start(
     running = client.begin_run("sleeping.py::main", "--seconds", "300")
     try:
         running.wait_for_line("asleep", 60)
-        before = set(container_processes())
+        before = set(server.containers())
         server.kill()
         server.start("--gpu-fallback", "cpu")
-        wait_for("end of the old containers", lambda: not before & set(container_processes()), 10)
+        wait_for("end of the old containers", lambda: not before & set(server.containers()), 10)
     finally:
         running.end()
         if server.process is None:

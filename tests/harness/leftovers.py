@@ -1,89 +1,57 @@
-"""What a server can leave on a machine: processes, namespaces, mounts, cgroups, network devices, packet filter tables."""
+"""What a server can leave on a machine: processes, mounts, cgroups, network devices, packet filter tables.
+
+Everything is found by the server's tag, which all its kernel objects have in their names, or by its data directory.
+Other servers on the same machine don't disturb.
+"""
 
 import json
 import os
 import subprocess
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import FrozenSet, List
+from typing import FrozenSet, List, Set
 
 from .waiting import wait_for
 
 
-def container_processes() -> List[str]:
-    """Processes that live in another pid namespace than this one, each as `PID COMMAND`."""
-    own = os.readlink("/proc/self/ns/pid")
+def bridge_tags() -> Set[str]:
+    """The tags of all servers that have a bridge now."""
+    names = [name for name in os.listdir("/sys/class/net") if name.startswith("hp") and name.endswith("br")]
+    return {name[2:-2] for name in names}
+
+
+def containers(tag: str) -> List[str]:
+    """The processes in the server's containers and build steps, each as `PID COMMAND`."""
     found = []
-    for process in _processes():
+    for process in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
-            if os.readlink(f"/proc/{process}/ns/pid") != own:
+            if f"homeport-{tag}" in Path(f"/proc/{process}/cgroup").read_text():
                 found.append(f"{process} {_command(process)}")
         except OSError:  # it ended while we looked
             continue
     return found
 
 
-def descendants(pid: int) -> List[int]:
-    """All processes below `pid`."""
-    children = {}
-    for process in _processes():
-        try:
-            stat = Path(f"/proc/{process}/stat").read_text()
-        except OSError:
-            continue
-        children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(process)
-    found, left = [], [pid]
-    while left:
-        below = children.get(left.pop(), [])
-        found += below
-        left += below
-    return found
-
-
-def mounts_of(pid: int) -> List[str]:
-    """The mount points that a process sees."""
-    return [line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
-
-
-@dataclass(frozen=True)
-class MachineState:
-    """What is there now, as names."""
-
-    processes: FrozenSet[str]
-    network_namespaces: FrozenSet[str]
-    mounts: FrozenSet[str]
-    cgroups: FrozenSet[str]
-    network_devices: FrozenSet[str]
-    filter_tables: FrozenSet[str]
-
-    def beyond(self, before: "MachineState") -> List[str]:
-        """What is here and was not there before, one line for each thing."""
-        return [
-            f"{field.name}: {name}"
-            for field in fields(self)
-            for name in sorted(getattr(self, field.name) - getattr(before, field.name))
-        ]
-
-
-def machine_state() -> MachineState:
-    devices = json.loads(_output("ip", "-json", "link"))
+def traces(tag: str, data_dir: Path) -> FrozenSet[str]:
+    """Everything that a server with this tag and data directory has on the machine now, apart from its own process."""
+    found = {f"process {process}" for process in containers(tag)}
+    found |= {f"process {process}" for process in _working_in(data_dir)}
+    found |= {f"mount {mount}" for mount in mounts_of(os.getpid()) if str(data_dir) in mount or tag in mount}
+    for directory, below, _ in os.walk("/sys/fs/cgroup"):
+        found |= {f"cgroup {os.path.join(directory, name)}" for name in below if tag in os.path.join(directory, name)}
+    found |= {f"network device {name}" for name in os.listdir("/sys/class/net") if name.startswith(f"hp{tag}")}
     tables = json.loads(_output("nft", "--json", "list", "tables"))["nftables"]
-    return MachineState(
-        processes=frozenset(container_processes()),
-        network_namespaces=frozenset(_named_and_used_network_namespaces()),
-        mounts=frozenset(mounts_of(os.getpid())),
-        cgroups=frozenset(_cgroups()),
-        network_devices=frozenset(device["ifname"] for device in devices),
-        filter_tables=frozenset(f"{item['table']['family']} {item['table']['name']}" for item in tables if "table" in item),
-    )
+    found |= {f"filter table {item['table']['name']}" for item in tables if tag in item.get("table", {}).get("name", "")}
+    names = Path("/run/netns")
+    found |= {f"network namespace {entry.name}" for entry in (names.iterdir() if names.is_dir() else []) if tag in entry.name}
+    return frozenset(found)
 
 
-def assert_nothing_left(before: MachineState, seconds: float = 10) -> None:
-    """Fails with a list of what is still there `seconds` after the end of whatever ran since `before`."""
+def assert_no_traces(tag: str, data_dir: Path, but: FrozenSet[str] = frozenset(), seconds: float = 10) -> None:
+    """Fails with a list of what is still there after `seconds`, apart from `but`."""
     left: List[str] = []
 
     def clean() -> bool:
-        left[:] = machine_state().beyond(before)
+        left[:] = sorted(traces(tag, data_dir) - but)
         return not left
 
     try:
@@ -92,29 +60,22 @@ def assert_nothing_left(before: MachineState, seconds: float = 10) -> None:
         raise AssertionError("left behind:\n" + "\n".join(left)) from None
 
 
-def _named_and_used_network_namespaces() -> List[str]:
-    named = Path("/run/netns")
-    found = {f"name {entry.name}" for entry in named.iterdir()} if named.is_dir() else set()
-    own = os.readlink("/proc/self/ns/net")
-    for process in _processes():
+def mounts_of(pid: int) -> List[str]:
+    """The mount points that a process sees."""
+    return [line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+
+
+def _working_in(data_dir: Path) -> List[str]:
+    """Processes whose root or working directory lies in the data directory, as of a build or a bootstrap."""
+    found = []
+    for process in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
-            namespace = os.readlink(f"/proc/{process}/ns/net")
+            places = [os.readlink(f"/proc/{process}/{link}") for link in ("root", "cwd")]
+            if any(place.startswith(str(data_dir)) for place in places):
+                found.append(f"{process} {_command(process)}")
         except OSError:
             continue
-        if namespace != own:
-            found.add(namespace)
-    return sorted(found)
-
-
-def _cgroups() -> List[str]:
-    found = []
-    for directory, below, _ in os.walk("/sys/fs/cgroup"):
-        found += [os.path.join(directory, name) for name in below]
     return found
-
-
-def _processes() -> List[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def _command(pid: int) -> str:

@@ -7,9 +7,9 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, FrozenSet, List, Optional
 
-from .leftovers import mounts_of
+from .leftovers import assert_no_traces, bridge_tags, containers, traces
 from .paths import HOMEPORT
 from .waiting import wait_for
 
@@ -41,6 +41,13 @@ class Server:
         self.port = port or free_port()
         self.process: Optional["subprocess.Popen[bytes]"] = None
         self._token: Optional[Dict[str, str]] = None
+        self._tag = ""
+
+    @property
+    def tag(self) -> str:
+        """What the names of all this server's kernel objects have in common."""
+        assert self._tag, "the server was never started"
+        return self._tag
 
     @property
     def url(self) -> str:
@@ -57,6 +64,7 @@ class Server:
 
     def start(self, *flags: str) -> "Server":
         """Starts the process and waits for its ready line."""
+        others = bridge_tags()
         offset = self.log_path.stat().st_size if self.log_path.exists() else 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -74,6 +82,10 @@ class Server:
         except AssertionError as error:
             self.kill()
             raise AssertionError(f"{error}\n{self.log(offset)}") from None
+        if not self._tag:
+            new = bridge_tags() - others
+            assert len(new) == 1, f"not exactly one bridge appeared with the server: {new}"
+            self._tag = new.pop()
         return self
 
     def stop(self) -> None:
@@ -118,9 +130,16 @@ class Server:
     def log_size(self) -> int:
         return self.log_path.stat().st_size
 
-    def mounts(self) -> List[str]:
-        """Mount points in the server's own mount namespace that lie in its data or runtime directory, or hold a root."""
-        return sorted(set(mounts_of(self.pid)) - set(mounts_of(os.getpid())))
+    def containers(self) -> List[str]:
+        """The processes in its containers and build steps."""
+        return containers(self.tag)
+
+    def traces(self) -> FrozenSet[str]:
+        """Everything that it has on the machine now."""
+        return traces(self.tag, self.data_dir)
+
+    def assert_no_traces(self, but: FrozenSet[str] = frozenset(), seconds: float = 10) -> None:
+        assert_no_traces(self.tag, self.data_dir, but, seconds)
 
 
 def _environment() -> Dict[str, str]:
