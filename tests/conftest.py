@@ -55,8 +55,8 @@ def server(machine: None) -> Iterator[Server]:
     log = CACHE / "server.log"
     log.unlink(missing_ok=True)
     server = Server(CACHE / "data", log)
-    server.start("--gpu-fallback", "cpu")
     try:
+        server.start("--gpu-fallback", "cpu")
         imported = homeport("models", "import", str(model_directory()), "--as", MODEL, data_dir=server.data_dir)
         assert imported.returncode == 0, imported.stdout + imported.stderr
         yield server

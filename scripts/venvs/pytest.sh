@@ -5,10 +5,14 @@ set -euo pipefail
 
 cd "$(dirname "$0")/../.."
 venv=.venvs/pytest
-packages=(pytest==9.0.2 pytest-timeout==2.4.0)
+packages=(pytest==9.0.2 pytest-timeout==2.4.0 blake3==1.0.8)
 
-if "$venv/bin/python" -m pip freeze 2>/dev/null | grep --count --fixed-strings --line-regexp \
-    --regexp="${packages[0]}" --regexp="${packages[1]}" | grep --quiet '^2$'; then
+installed=$("$venv/bin/python" -m pip freeze 2>/dev/null || true)
+missing=()
+for package in "${packages[@]}"; do
+    grep --quiet --fixed-strings --line-regexp "$package" <<<"$installed" || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
     exit 0
 fi
 echo "pytest: installing ${packages[*]} into $venv" >&2

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Optional
 
-from .leftovers import assert_no_traces, bridge_tags, containers, traces
+from .leftovers import assert_no_traces, containers, tag_of, traces
 from .paths import HOMEPORT
 from .waiting import wait_for
 
@@ -41,13 +41,11 @@ class Server:
         self.port = port or free_port()
         self.process: Optional["subprocess.Popen[bytes]"] = None
         self._token: Optional[Dict[str, str]] = None
-        self._tag = ""
 
     @property
     def tag(self) -> str:
         """What the names of all this server's kernel objects have in common."""
-        assert self._tag, "the server was never started"
-        return self._tag
+        return tag_of(self.data_dir)
 
     @property
     def url(self) -> str:
@@ -64,7 +62,6 @@ class Server:
 
     def start(self, *flags: str) -> "Server":
         """Starts the process and waits for its ready line."""
-        others = bridge_tags()
         offset = self.log_path.stat().st_size if self.log_path.exists() else 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -82,10 +79,6 @@ class Server:
         except AssertionError as error:
             self.kill()
             raise AssertionError(f"{error}\n{self.log(offset)}") from None
-        if not self._tag:
-            new = bridge_tags() - others
-            assert len(new) == 1, f"not exactly one bridge appeared with the server: {new}"
-            self._tag = new.pop()
         return self
 
     def stop(self) -> None:
