@@ -21,7 +21,9 @@ pub enum CdiError {
     #[error("`{0}` is no device name of the form vendor/class=device")]
     NotQualified(String),
     /// No specification has the device.
-    #[error("no device `{device}` on this machine: {known}{unreadable}; for NVIDIA GPUs run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`")]
+    #[error(
+        "no device `{device}` on this machine: {known}{unreadable}; for NVIDIA GPUs run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`"
+    )]
     NoDevice {
         /// The name asked for.
         device: String,

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::probe::CgroupVersion;
 
 /// How long killed processes may take to be gone.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL_INTERVAL: Duration = Duration::from_millis(4);
 
 /// A control group could not be found, emptied or removed.
@@ -68,8 +68,7 @@ pub(crate) struct Hierarchies {
 
 impl Hierarchies {
     pub(crate) fn discover() -> Result<Hierarchies, CgroupError> {
-        let mountinfo =
-            fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::Mounts)?;
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::Mounts)?;
         let found = Hierarchies::from_mountinfo(&mountinfo);
         if found.mounts.is_empty() {
             return Err(CgroupError::NotMounted);
@@ -101,12 +100,7 @@ impl Hierarchies {
         mounts.retain(|mount| mount.starts_with("/sys/fs/cgroup"));
         mounts.sort();
         mounts.dedup();
-        Hierarchies {
-            mounts,
-            has_v1,
-            has_v2,
-            controllers,
-        }
+        Hierarchies { mounts, has_v1, has_v2, controllers }
     }
 
     /// Whether version 2 alone is in use.
@@ -138,9 +132,7 @@ impl Hierarchies {
         if self.unified() {
             return Path::new("/proc/swaps").exists();
         }
-        self.mounts
-            .iter()
-            .any(|mount| mount.join("memory.memsw.limit_in_bytes").exists())
+        self.mounts.iter().any(|mount| mount.join("memory.memsw.limit_in_bytes").exists())
     }
 
     /// The group at `path`, relative to each mount, wherever it exists.
@@ -163,7 +155,6 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-
     /// How many processes the kernel killed in this group because memory ran out.
     pub(crate) fn memory_kills(&self) -> u64 {
         self.directories
@@ -243,10 +234,7 @@ fn members_of(directory: &Path) -> Result<Vec<i32>, CgroupError> {
     match fs::read_to_string(directory.join("cgroup.procs")) {
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
         Err(error) if gone(&error) => Ok(Vec::new()),
-        Err(source) => Err(CgroupError::Read {
-            path: directory.to_owned(),
-            source,
-        }),
+        Err(source) => Err(CgroupError::Read { path: directory.to_owned(), source }),
     }
 }
 
@@ -261,10 +249,7 @@ fn collect_members(directory: &Path, members: &mut Vec<(i32, PathBuf)>) -> Resul
 }
 
 fn children(directory: &Path) -> Result<Vec<PathBuf>, CgroupError> {
-    let read = |source| CgroupError::Read {
-        path: directory.to_owned(),
-        source,
-    };
+    let read = |source| CgroupError::Read { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if gone(&error) => return Ok(Vec::new()),
@@ -294,10 +279,7 @@ fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
                 thread::sleep(KILL_INTERVAL);
             }
             Err(source) => {
-                return Err(CgroupError::Remove {
-                    path: directory.to_owned(),
-                    source,
-                });
+                return Err(CgroupError::Remove { path: directory.to_owned(), source });
             }
         }
     }
@@ -327,10 +309,7 @@ mod tests {
              32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
              33 24 0:28 / /mnt/elsewhere rw - cgroup2 cgroup2 rw\n",
         );
-        assert_eq!(
-            found.mounts,
-            [Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup/unified")]
-        );
+        assert_eq!(found.mounts, [Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup/unified")]);
         assert_eq!((found.unified(), found.version()), (false, CgroupVersion::Hybrid));
         assert!(found.has_controller("memory") && !found.has_controller("pids"));
         let unified = Hierarchies::from_mountinfo("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
@@ -339,7 +318,10 @@ mod tests {
 
     #[test]
     fn kills_are_counted_in_the_files_of_both_versions() {
-        assert_eq!(counter("low 0\nhigh 0\nmax 12\noom 1\noom_kill 3\noom_group_kill 0\n", "oom_kill"), Some(3));
+        assert_eq!(
+            counter("low 0\nhigh 0\nmax 12\noom 1\noom_kill 3\noom_group_kill 0\n", "oom_kill"),
+            Some(3)
+        );
         assert_eq!(counter("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "oom_kill"), Some(2));
     }
 }

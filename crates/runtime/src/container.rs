@@ -1,15 +1,14 @@
 //! One running container: its start, its end, and what is cleared away afterwards.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{
-    PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -19,6 +18,9 @@ use crate::network::host_resolv_conf;
 use crate::runtime::{Shared, StartError};
 use crate::sandbox::Sandbox;
 use crate::spec::{self, ContainerSpec, SpecError, Stdio, Surroundings};
+
+/// How long a killed container may take to be gone. Only a process that hangs in the kernel takes that long.
+const KILL_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// How a container's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,10 +105,8 @@ impl Container {
         stdio: Stdio,
     ) -> Result<Container, StartError> {
         let id = container.id.clone();
-        spec::check(container, sandbox.id_map().is_some()).map_err(|source| StartError::Spec {
-            id: id.clone(),
-            source,
-        })?;
+        spec::check(container, sandbox.id_map().is_some())
+            .map_err(|source| StartError::Spec { id: id.clone(), source })?;
         let bundle = Bundle::make(shared, sandbox, container)?;
         let stdin = match stdio.stdin {
             Some(stdin) => stdin,
@@ -114,10 +114,8 @@ impl Container {
         };
         let started = shared.runc.run(&id, &bundle.path, [stdin, stdio.stdout, stdio.stderr]);
         let started = started.map_err(StartError::from).and_then(|pid| {
-            pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|errno| StartError::Follow {
-                id: id.clone(),
-                source: errno.into(),
-            })
+            pidfd_open(pid, PidfdFlags::NONBLOCK)
+                .map_err(|errno| StartError::Follow { id: id.clone(), source: errno.into() })
         });
         match started {
             Ok(process) => Ok(Container {
@@ -159,12 +157,17 @@ impl Container {
 
     /// Like [`Container::wait`], on the calling thread.
     pub fn wait_blocking(&self) -> Result<Exit, ContainerError> {
+        self.wait_for(None)
+    }
+
+    fn wait_for(&self, limit: Option<Timespec>) -> Result<Exit, ContainerError> {
         loop {
             if let Some(exit) = self.try_wait()? {
                 return Ok(exit);
             }
             let mut polled = [PollFd::new(&self.process, PollFlags::IN)];
-            match poll(&mut polled, None) {
+            match poll(&mut polled, limit.as_ref()) {
+                Ok(0) => return Err(self.wait_failed()(io::ErrorKind::TimedOut.into())),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(self.wait_failed()(errno.into())),
             }
@@ -177,10 +180,8 @@ impl Container {
         if exit.is_some() {
             return Ok(*exit);
         }
-        let ended = waitid(
-            WaitId::PidFd(self.process.as_fd()),
-            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-        );
+        let ended =
+            waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         let status = match ended {
             Ok(Some(status)) => status,
             Ok(None) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
@@ -191,20 +192,13 @@ impl Container {
             (None, Some(signal)) => ExitStatus::Signal(signal),
             (None, None) => return Ok(None),
         };
-        *exit = Some(Exit {
-            status,
-            out_of_memory: self.group().memory_kills() > 0,
-        });
+        *exit = Some(Exit { status, out_of_memory: self.group().memory_kills() > 0 });
         Ok(*exit)
     }
 
     /// Sends a signal to the command. Signal 9 ends the whole container. Sending to one that has ended is no error.
     pub fn signal(&self, signal: i32) -> Result<(), ContainerError> {
-        let failed = |source| ContainerError::Signal {
-            id: self.id.clone(),
-            signal,
-            source,
-        };
+        let failed = |source| ContainerError::Signal { id: self.id.clone(), signal, source };
         let known = Signal::from_named_raw(signal)
             .ok_or_else(|| failed(io::Error::from_raw_os_error(libc::EINVAL)))?;
         match pidfd_send_signal(&self.process, known) {
@@ -222,7 +216,7 @@ impl Container {
         }
         // So that the reason is known to those who wait later, and no zombie stays.
         self.signal(libc::SIGKILL)?;
-        self.wait_blocking()?;
+        self.wait_for(Some(KILL_TIMEOUT))?;
         clear_away(&self.shared, &self.id)?;
         *removed = true;
         Ok(())
@@ -253,7 +247,6 @@ fn status_of_command(code: i32) -> ExitStatus {
     }
 }
 
-
 fn cgroup_path(shared: &Shared, id: &str) -> String {
     format!("{}/{id}", shared.names.cgroup())
 }
@@ -269,18 +262,11 @@ fn clear_away(shared: &Shared, id: &str) -> Result<(), ContainerError> {
         .hierarchies
         .group(&cgroup_path(shared, id))
         .end()
-        .map_err(|source| ContainerError::Cgroup {
-            id: id.to_owned(),
-            source,
-        })?;
+        .map_err(|source| ContainerError::Cgroup { id: id.to_owned(), source })?;
     match fs::remove_dir_all(&bundle) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(ContainerError::Files {
-            id: id.to_owned(),
-            path: bundle,
-            source,
-        }),
+        Err(source) => Err(ContainerError::Files { id: id.to_owned(), path: bundle, source }),
     }
 }
 
@@ -291,15 +277,8 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn make(
-        shared: &Shared,
-        sandbox: &Sandbox,
-        container: &ContainerSpec,
-    ) -> Result<Bundle, StartError> {
-        let bundle = Bundle {
-            id: container.id.clone(),
-            path: shared.bundles().join(&container.id),
-        };
+    fn make(shared: &Shared, sandbox: &Sandbox, container: &ContainerSpec) -> Result<Bundle, StartError> {
+        let bundle = Bundle { id: container.id.clone(), path: shared.bundles().join(&container.id) };
         match fs::create_dir(&bundle.path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -313,31 +292,23 @@ impl Bundle {
         Ok(bundle)
     }
 
-    fn fill(
-        &self,
-        shared: &Shared,
-        sandbox: &Sandbox,
-        container: &ContainerSpec,
-    ) -> Result<(), StartError> {
+    fn fill(&self, shared: &Shared, sandbox: &Sandbox, container: &ContainerSpec) -> Result<(), StartError> {
         let hostname = spec::hostname(container);
         let hosts = format!(
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{}\t{hostname}\n",
             sandbox.address()
         );
         let root = sandbox.root_id();
-        for (name, content) in [
-            ("resolv.conf", host_resolv_conf()),
-            ("hosts", hosts),
-            ("hostname", format!("{hostname}\n")),
-        ] {
+        for (name, content) in
+            [("resolv.conf", host_resolv_conf()), ("hosts", hosts), ("hostname", format!("{hostname}\n"))]
+        {
             let path = self.path.join(name);
             fs::write(&path, content).map_err(self.failed(&path))?;
             std::os::unix::fs::chown(&path, Some(root), Some(root)).map_err(self.failed(&path))?;
         }
         let surroundings = Surroundings {
-            user_namespace: sandbox
-                .userns_path()
-                .map(|path| (path, root)),
+            user_namespace: sandbox.userns_path(),
+            host_base: sandbox.id_map().filter(|_| shared.runc.wants_id_mappings()).map(|map| map.host_base),
             network_namespace: sandbox.netns_path(),
             cgroup: cgroup_path(shared, &self.id),
             cgroup_namespace: shared.hierarchies.unified(),
@@ -345,10 +316,7 @@ impl Bundle {
             init: &shared.options.init,
             etc: &self.path,
         };
-        let refused = |source: SpecError| StartError::Spec {
-            id: self.id.clone(),
-            source,
-        };
+        let refused = |source: SpecError| StartError::Spec { id: self.id.clone(), source };
         let mut spec = spec::build(container, &surroundings).map_err(refused)?;
         if !container.devices.is_empty() {
             cdi::apply(
@@ -357,24 +325,30 @@ impl Bundle {
                 &mut spec,
                 sandbox.id_map().map(|_| NodeDirectory { path: &self.path, root_id: root }),
             )
-            .map_err(|source| StartError::Device {
-                id: self.id.clone(),
-                source,
-            })?;
+            .map_err(|source| StartError::Device { id: self.id.clone(), source })?;
         }
+        let json =
+            serde_json::to_vec(&spec).map_err(|error| refused(SpecError::Malformed(error.to_string())))?;
+        self.write_specification(&json, root)
+    }
+
+    /// The environment in it may hold secrets. Besides this machine's root, only the container's may read it: a device's
+    /// hook that runs with the container's ids looks there for the root.
+    fn write_specification(&self, json: &[u8], root: u32) -> Result<(), StartError> {
         let path = self.path.join("config.json");
-        let json = serde_json::to_vec(&spec)
-            .map_err(|error| refused(SpecError::Malformed(error.to_string())))?;
-        fs::write(&path, json).map_err(self.failed(&path))
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(self.failed(&path))?;
+        file.write_all(json).map_err(self.failed(&path))?;
+        fchown(&file, Some(root), Some(root)).map_err(self.failed(&path))
     }
 
     fn failed(&self, path: impl AsRef<Path>) -> impl Fn(io::Error) -> StartError {
         let (id, path) = (self.id.clone(), path.as_ref().to_owned());
-        move |source| StartError::File {
-            id: id.clone(),
-            path: path.clone(),
-            source,
-        }
+        move |source| StartError::File { id: id.clone(), path: path.clone(), source }
     }
 }
 

@@ -40,6 +40,9 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         assert!(wait(&mut child, Duration::from_millis(20)).unwrap().is_none());
         let mut child = Command::new("false").spawn().unwrap();
-        assert_eq!(wait(&mut child, Duration::from_secs(60)).unwrap().and_then(|status| status.code()), Some(1));
+        assert_eq!(
+            wait(&mut child, Duration::from_secs(60)).unwrap().and_then(|status| status.code()),
+            Some(1)
+        );
     }
 }

@@ -195,6 +195,9 @@ mod tests {
         );
         let information = "Model: \t\t NVIDIA L4\nIRQ:   \t\t 90\nGPU UUID: \t GPU-77aa\nBus Location: \t 0000:00:03.0\nDevice Minor: \t 2\n";
         let gpu = parse_information(information).unwrap();
-        assert_eq!((gpu.index.as_str(), gpu.uuid.as_str(), gpu.name.as_str()), ("2", "GPU-77aa", "NVIDIA L4"));
+        assert_eq!(
+            (gpu.index.as_str(), gpu.uuid.as_str(), gpu.name.as_str()),
+            ("2", "GPU-77aa", "NVIDIA L4")
+        );
     }
 }

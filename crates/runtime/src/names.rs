@@ -12,12 +12,10 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new(instance: &str) -> Names {
         // FNV-1a, folded to 24 bits.
-        let hash = instance.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
-        Names {
-            tag: format!("{:06x}", (hash >> 24) ^ (hash & 0x00ff_ffff)),
-        }
+        let hash = instance
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Names { tag: format!("{:06x}", (hash >> 24) ^ (hash & 0x00ff_ffff)) }
     }
 
     /// The bridge that all containers of the instance hang on.
@@ -32,14 +30,9 @@ impl Names {
 
     /// Whether an interface was made by this instance.
     pub(crate) fn owns_link(&self, link: &str) -> bool {
-        link.strip_prefix("hp")
-            .and_then(|rest| rest.strip_prefix(self.tag.as_str()))
-            .is_some_and(|rest| {
-                rest == "br"
-                    || rest
-                        .strip_prefix('v')
-                        .is_some_and(|slot| slot.parse::<u32>().is_ok())
-            })
+        link.strip_prefix("hp").and_then(|rest| rest.strip_prefix(self.tag.as_str())).is_some_and(|rest| {
+            rest == "br" || rest.strip_prefix('v').is_some_and(|slot| slot.parse::<u32>().is_ok())
+        })
     }
 
     /// Whether an interface is the bridge of any instance, this one included.

@@ -26,7 +26,9 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// The id mapping was refused.
-    #[error("writing `{file}` of a new user namespace (container ids 0 to 65535 from host id {host_base}): {source}")]
+    #[error(
+        "writing `{file}` of a new user namespace (container ids 0 to 65535 from host id {host_base}): {source}"
+    )]
     Map {
         /// `uid_map` or `gid_map`.
         file: &'static str,
@@ -66,21 +68,11 @@ pub(crate) fn make(host_base: Option<u32>) -> Result<Namespaces, NamespaceError>
     let child = Holder::spawn(host_base.is_some())?;
     if let Some(host_base) = host_base {
         for file in ["uid_map", "gid_map"] {
-            std::fs::write(
-                format!("/proc/{}/{file}", child.pid),
-                format!("0 {host_base} {IDS}"),
-            )
-            .map_err(|source| NamespaceError::Map {
-                file,
-                host_base,
-                source,
-            })?;
+            std::fs::write(format!("/proc/{}/{file}", child.pid), format!("0 {host_base} {IDS}"))
+                .map_err(|source| NamespaceError::Map { file, host_base, source })?;
         }
     }
-    Ok(Namespaces {
-        user: host_base.map(|_| child.open("user")).transpose()?,
-        net: child.open("net")?,
-    })
+    Ok(Namespaces { user: host_base.map(|_| child.open("user")).transpose()?, net: child.open("net")? })
 }
 
 /// Tries whether a user namespace with ids of its own can be made here.
@@ -106,9 +98,7 @@ pub(crate) fn within<T: Send>(
                 Ok(work())
             })
             .map_err(NamespaceError::Thread)?;
-        worker
-            .join()
-            .unwrap_or_else(|_| Err(NamespaceError::Thread(io::Error::other("it panicked"))))
+        worker.join().unwrap_or_else(|_| Err(NamespaceError::Thread(io::Error::other("it panicked"))))
     })
 }
 
@@ -120,10 +110,7 @@ struct Holder {
 impl Holder {
     fn spawn(with_user: bool) -> Result<Holder, NamespaceError> {
         let (flags, what) = if with_user {
-            (
-                libc::CLONE_NEWUSER | libc::CLONE_NEWNET,
-                "a user namespace with a network namespace",
-            )
+            (libc::CLONE_NEWUSER | libc::CLONE_NEWNET, "a user namespace with a network namespace")
         } else {
             (libc::CLONE_NEWNET, "a network namespace")
         };
@@ -162,10 +149,7 @@ impl Holder {
         }
         match libc::pid_t::try_from(pid) {
             Ok(pid) if pid > 0 => Ok(Holder { pid }),
-            _ => Err(NamespaceError::Make {
-                what,
-                source: refused,
-            }),
+            _ => Err(NamespaceError::Make { what, source: refused }),
         }
     }
 
@@ -202,10 +186,7 @@ mod tests {
             std::fs::read_to_string("/proc/thread-self/net/dev").unwrap()
         })
         .unwrap();
-        let names: Vec<_> = links
-            .lines()
-            .filter_map(|line| Some(line.split_once(':')?.0.trim()))
-            .collect();
+        let names: Vec<_> = links.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
         assert!(names.contains(&"lo"), "{names:?}");
         assert!(!names.iter().any(|name| name.starts_with("eth")), "{names:?}");
     }

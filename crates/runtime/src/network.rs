@@ -115,10 +115,7 @@ impl Network {
     ) -> Result<Network, NetworkError> {
         bridge::remove_links(names)?;
         let subnet = address::choose(range, &netlink::occupied_subnets()?)
-            .ok_or(NetworkError::NoFreeSubnet {
-                range,
-                prefix: address::SUBNET_PREFIX,
-            })?;
+            .ok_or(NetworkError::NoFreeSubnet { range, prefix: address::SUBNET_PREFIX })?;
         let mtu = netlink::mtu_of_default_route()?;
         let forwarding_was_off = forwarding::was_off(state_dir)?;
         let alias = forwarding_was_off.then_some(forwarding::FORWARDING_WAS_OFF);
@@ -126,12 +123,7 @@ impl Network {
         nat::load_table(nft, names, subnet, &resolver::host_name_servers())?;
         forwarding::turn_on()?;
         forwarding::admit(names, nft, state_dir)?;
-        Ok(Network {
-            names: names.clone(),
-            subnet,
-            bridge,
-            mtu,
-        })
+        Ok(Network { names: names.clone(), subnet, bridge, mtu })
     }
 
     /// Links a network namespace as the container in `slot`, and returns its address.

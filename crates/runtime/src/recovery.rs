@@ -53,10 +53,7 @@ pub(crate) fn recover(shared: &Shared) -> Result<Recovered, RecoverError> {
         }
     }
     let bundles = shared.bundles();
-    let file = |source| RecoverError::File {
-        path: bundles.clone(),
-        source,
-    };
+    let file = |source| RecoverError::File { path: bundles.clone(), source };
     match fs::remove_dir_all(&bundles) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -64,9 +61,5 @@ pub(crate) fn recover(shared: &Shared) -> Result<Recovered, RecoverError> {
     }
     fs::create_dir_all(&bundles).map_err(file)?;
     let links = shared.remove_network()?;
-    Ok(Recovered {
-        containers: known.len(),
-        processes,
-        links,
-    })
+    Ok(Recovered { containers: known.len(), processes, links })
 }

@@ -62,11 +62,20 @@ pub enum RuncError {
 pub(crate) struct Runc {
     program: PathBuf,
     root: PathBuf,
+    wants_id_mappings: bool,
 }
 
 impl Runc {
-    pub(crate) fn new(program: PathBuf, root: PathBuf) -> Runc {
-        Runc { program, root }
+    /// Asks the program for its version.
+    pub(crate) fn find(program: PathBuf, root: PathBuf) -> Result<Runc, RuncError> {
+        let text = about(&program)
+            .map_err(|source| RuncError::Missing { program: program.display().to_string(), source })?;
+        Ok(Runc { program, root, wants_id_mappings: wants_id_mappings(version_of(&text)) })
+    }
+
+    /// Whether a specification that joins a user namespace must repeat the namespace's id mappings.
+    pub(crate) fn wants_id_mappings(&self) -> bool {
+        self.wants_id_mappings
     }
 
     /// Starts the container described in `bundle` and returns the id of its first process. The process becomes a child
@@ -79,10 +88,7 @@ impl Runc {
         let [stdin, stdout, stderr] = stdio;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         self.call("run", id, bundle, command)?;
-        let file = |source| RuncError::File {
-            path: pid_file.clone(),
-            source,
-        };
+        let file = |source| RuncError::File { path: pid_file.clone(), source };
         let text = fs::read_to_string(&pid_file).map_err(file)?;
         text.trim()
             .parse()
@@ -107,9 +113,7 @@ impl Runc {
         let Ok(entries) = fs::read_dir(&self.root) else {
             return Vec::new();
         };
-        entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect()
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
     /// Forgets a container without its help, when [`Runc::delete`] failed.
@@ -139,19 +143,12 @@ impl Runc {
         let log = log_file(log_directory);
         // Errors of an earlier call must not be taken for this one's.
         let _ = fs::remove_file(&log);
-        let missing = |source| RuncError::Missing {
-            program: self.program.display().to_string(),
-            source,
-        };
+        let missing = |source| RuncError::Missing { program: self.program.display().to_string(), source };
         let mut child = command.spawn().map_err(missing)?;
         // The command holds the container's pipes; their readers wait until the last copy is closed.
         drop(command);
         let Some(status) = deadline::wait(&mut child, TIMEOUT).map_err(missing)? else {
-            return Err(RuncError::TimedOut {
-                command: name,
-                id: id.to_owned(),
-                seconds: TIMEOUT.as_secs(),
-            });
+            return Err(RuncError::TimedOut { command: name, id: id.to_owned(), seconds: TIMEOUT.as_secs() });
         };
         if status.success() {
             return Ok(());
@@ -166,19 +163,32 @@ impl Runc {
 
 /// The version that the program tells, for example `1.1.5+ds1`.
 pub(crate) fn version(program: &Path) -> Option<String> {
-    let text = about(program)?;
-    let first = text.lines().next()?;
-    Some(first.strip_prefix("runc version ").unwrap_or(first).to_owned())
+    Some(version_of(&about(program).ok()?).to_owned())
 }
 
 /// Whether the program was built with what it needs to filter system calls.
 pub(crate) fn filters_calls(program: &Path) -> bool {
-    about(program).is_some_and(|text| text.contains("libseccomp"))
+    about(program).is_ok_and(|text| text.contains("libseccomp"))
 }
 
-fn about(program: &Path) -> Option<String> {
-    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+fn about(program: &Path) -> io::Result<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn version_of(about: &str) -> &str {
+    let first = about.lines().next().unwrap_or_default();
+    first.strip_prefix("runc version ").unwrap_or(first)
+}
+
+/// Up to 1.1.10 the mappings are required, later versions read them from the namespace and refuse to be told.
+fn wants_id_mappings(version: &str) -> bool {
+    let mut numbers = version.split(['.', '+', '-', '~']).map_while(|number| number.parse::<u32>().ok());
+    let mut next = || numbers.next();
+    match (next(), next(), next()) {
+        (Some(major), Some(minor), patch) => (major, minor, patch.unwrap_or(0)) <= (1, 1, 10),
+        _ => false,
+    }
 }
 
 fn log_file(directory: &Path) -> PathBuf {
@@ -221,4 +231,25 @@ fn last_error(log: &Path) -> Option<String> {
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
         .rfind(|line| line.level == "error" || line.level == "fatal")
         .map(|line| line.msg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_mappings_are_repeated_for_old_versions_alone() {
+        for (version, wanted) in [
+            ("1.0.0~rc93+ds1", true),
+            ("1.1.5+ds1", true),
+            ("1.1.10", true),
+            ("1.1.12-0ubuntu3", false),
+            ("1.1.15+ds1", false),
+            ("1.2.0-rc.1", false),
+            ("1.3.6+ds1", false),
+            ("something else", false),
+        ] {
+            assert_eq!(wants_id_mappings(version), wanted, "{version}");
+        }
+    }
 }

@@ -79,7 +79,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("another process uses the container runtime's state directory `{0}`: end it, or use another data directory")]
+    #[error(
+        "another process uses the container runtime's state directory `{0}`: end it, or use another data directory"
+    )]
     InUse(PathBuf),
     /// The init program isn't there.
     #[error("the init program `{path}` for containers: {source}; install the package tini")]
@@ -89,6 +91,9 @@ pub enum OpenError {
         /// What happened.
         source: io::Error,
     },
+    /// The OCI runtime isn't there.
+    #[error(transparent)]
+    Runc(#[from] RuncError),
     /// No cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -168,10 +173,9 @@ impl Runtime {
     /// subreaper: it becomes the parent of its containers, and of orphans among its own descendants.
     pub fn open(options: RuntimeOptions) -> Result<Runtime, OpenError> {
         let lock = lock_state_dir(&options.state_dir)?;
-        fs::metadata(&options.init).map_err(|source| OpenError::Init {
-            path: options.init.clone(),
-            source,
-        })?;
+        fs::metadata(&options.init)
+            .map_err(|source| OpenError::Init { path: options.init.clone(), source })?;
+        let runc = Runc::find(options.runc.clone(), options.state_dir.join("runc"))?;
         let hierarchies = Hierarchies::discover()?;
         // The argument only says "on".
         set_child_subreaper(Some(rustix::process::getpid()))
@@ -183,7 +187,7 @@ impl Runtime {
         Ok(Runtime {
             shared: Arc::new(Shared {
                 names: Names::new(&options.name),
-                runc: Runc::new(options.runc.clone(), options.state_dir.join("runc")),
+                runc,
                 options,
                 hierarchies,
                 slots: Arc::new(Slots::default()),

@@ -79,32 +79,16 @@ pub struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn make(shared: &Arc<Shared>, task: &str) -> Result<Sandbox, SandboxError> {
-        let network_failed = |source| SandboxError::Network {
-            task: task.to_owned(),
-            source,
-        };
+        let network_failed = |source| SandboxError::Network { task: task.to_owned(), source };
         let network = shared.network().map_err(network_failed)?;
-        let slot = shared.slots.take().ok_or_else(|| SandboxError::Full {
-            task: task.to_owned(),
-        })?;
-        let host_base = shared
-            .user_namespaces
-            .then(|| host_base(network.subnet().index(), slot.number()));
-        let Namespaces { user, net } =
-            namespaces::make(host_base).map_err(|source| SandboxError::Namespaces {
-                task: task.to_owned(),
-                source,
-            })?;
-        let address = network
-            .attach(net.as_fd(), slot.number())
-            .map_err(network_failed)?;
+        let slot = shared.slots.take().ok_or_else(|| SandboxError::Full { task: task.to_owned() })?;
+        let host_base = shared.user_namespaces.then(|| host_base(network.subnet().index(), slot.number()));
+        let Namespaces { user, net } = namespaces::make(host_base)
+            .map_err(|source| SandboxError::Namespaces { task: task.to_owned(), source })?;
+        let address = network.attach(net.as_fd(), slot.number()).map_err(network_failed)?;
         Ok(Sandbox {
             task: task.to_owned(),
-            id_map: user.zip(host_base).map(|(userns, host_base)| IdMap {
-                userns,
-                host_base,
-                size: IDS,
-            }),
+            id_map: user.zip(host_base).map(|(userns, host_base)| IdMap { userns, host_base, size: IDS }),
             netns: net,
             address,
             shared: Arc::clone(shared),
@@ -125,11 +109,7 @@ impl Sandbox {
     /// Binds a listener inside the sandbox's network namespace; processes there reach it, nobody else does when the
     /// address is on loopback. The socket is blocking, and stays in the namespace wherever it is used.
     pub fn listen(&self, address: SocketAddr) -> Result<TcpListener, SandboxError> {
-        let failed = |source| SandboxError::Listen {
-            task: self.task.clone(),
-            address,
-            source,
-        };
+        let failed = |source| SandboxError::Listen { task: self.task.clone(), address, source };
         namespaces::within(Some(self.netns.as_fd()), || TcpListener::bind(address))
             .map_err(|error| failed(io::Error::other(error)))?
             .map_err(failed)

@@ -38,8 +38,7 @@ struct Calls {
 }
 
 fn load(list: &str) -> Result<LinuxSeccomp, SpecError> {
-    let list: List =
-        serde_json::from_str(list).map_err(|error| SpecError::Malformed(error.to_string()))?;
+    let list: List = serde_json::from_str(list).map_err(|error| SpecError::Malformed(error.to_string()))?;
     let mut syscalls = vec![syscall(
         list.allowed.into_iter().flat_map(|calls| calls.names).collect(),
         Vec::new(),
@@ -100,14 +99,28 @@ mod tests {
             .syscalls()
             .iter()
             .flatten()
-            .filter(|call| {
-                call.args().is_none() && call.action() == LinuxSeccompAction::ScmpActAllow
-            })
+            .filter(|call| call.args().is_none() && call.action() == LinuxSeccompAction::ScmpActAllow)
             .flat_map(|call| call.names().clone())
             .collect();
         for refused in [
-            "mount", "umount2", "pivot_root", "unshare", "setns", "clone", "clone3", "bpf", "keyctl", "add_key", "init_module",
-            "kexec_load", "perf_event_open", "open_by_handle_at", "userfaultfd", "io_uring_setup", "move_mount", "settimeofday",
+            "mount",
+            "umount2",
+            "pivot_root",
+            "unshare",
+            "setns",
+            "clone",
+            "clone3",
+            "bpf",
+            "keyctl",
+            "add_key",
+            "init_module",
+            "kexec_load",
+            "perf_event_open",
+            "open_by_handle_at",
+            "userfaultfd",
+            "io_uring_setup",
+            "move_mount",
+            "settimeofday",
         ] {
             assert!(!unconditional.iter().any(|name| name == refused), "{refused}");
         }

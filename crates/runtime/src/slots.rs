@@ -30,15 +30,11 @@ impl Slots {
     /// Takes a free slot; `None` when all are in use.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Slot> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = (0..SLOTS)
-            .map(|step| (state.next + step) % SLOTS)
-            .find(|number| !state.used.contains(number))?;
+        let number =
+            (0..SLOTS).map(|step| (state.next + step) % SLOTS).find(|number| !state.used.contains(number))?;
         state.used.insert(number);
         state.next = (number + 1) % SLOTS;
-        Some(Slot {
-            number,
-            slots: Arc::clone(self),
-        })
+        Some(Slot { number, slots: Arc::clone(self) })
     }
 }
 

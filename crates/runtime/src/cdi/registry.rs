@@ -53,18 +53,13 @@ impl Registry {
             let mut paths: Vec<PathBuf> = entries
                 .filter_map(|entry| Some(entry.ok()?.path()))
                 .filter(|path| {
-                    path.extension()
-                        .is_some_and(|end| end == "json" || end == "yaml" || end == "yml")
+                    path.extension().is_some_and(|end| end == "json" || end == "yaml" || end == "yml")
                 })
                 .collect();
             paths.sort();
             for path in paths {
                 match read(&path) {
-                    Ok(specification) => registry.files.push(SpecificationFile {
-                        path,
-                        rank,
-                        specification,
-                    }),
+                    Ok(specification) => registry.files.push(SpecificationFile { path, rank, specification }),
                     Err(message) => registry.unreadable.push(format!("`{}`: {message}", path.display())),
                 }
             }
@@ -115,11 +110,7 @@ impl Registry {
             return Ok(vec![name.to_owned()]);
         }
         let prefix = format!("{kind}=");
-        let all: Vec<String> = known
-            .keys()
-            .filter(|device| device.starts_with(&prefix))
-            .cloned()
-            .collect();
+        let all: Vec<String> = known.keys().filter(|device| device.starts_with(&prefix)).cloned().collect();
         if all.is_empty() {
             return Err(self.missing(name, known));
         }
@@ -167,11 +158,7 @@ impl Registry {
             } else {
                 format!("there are {}", names.join(", "))
             },
-            unreadable: self
-                .unreadable
-                .iter()
-                .map(|file| format!("; can't be read: {file}"))
-                .collect(),
+            unreadable: self.unreadable.iter().map(|file| format!("; can't be read: {file}")).collect(),
         }
     }
 }

@@ -23,10 +23,7 @@ pub struct SubnetRange {
 impl Default for SubnetRange {
     /// 10.231.0.0/16.
     fn default() -> SubnetRange {
-        SubnetRange {
-            first: u32::from(Ipv4Addr::new(10, 231, 0, 0)),
-            prefix: 16,
-        }
+        SubnetRange { first: u32::from(Ipv4Addr::new(10, 231, 0, 0)), prefix: 16 }
     }
 }
 
@@ -62,11 +59,7 @@ pub(crate) struct Subnet {
 impl Subnet {
     pub(super) fn containing(address: Ipv4Addr, prefix: u8) -> Subnet {
         let prefix = prefix.min(32);
-        Subnet {
-            first: u32::from(address) & mask(prefix),
-            prefix,
-            index: 0,
-        }
+        Subnet { first: u32::from(address) & mask(prefix), prefix, index: 0 }
     }
 
     pub(super) fn prefix(self) -> u8 {

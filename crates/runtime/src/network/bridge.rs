@@ -6,9 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
 };
-use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::address::Subnet;
 use super::netlink::{errno, failed, find_link, link_index, links, name_of, with_netlink};
@@ -62,18 +60,14 @@ pub(super) fn make(
 }
 
 /// Links a network namespace to the bridge, with address, default route and loopback.
-pub(super) fn attach(
-    network: &Network,
-    netns: BorrowedFd<'_>,
-    slot: u32,
-) -> Result<Ipv4Addr, NetworkError> {
+pub(super) fn attach(network: &Network, netns: BorrowedFd<'_>, slot: u32) -> Result<Ipv4Addr, NetworkError> {
     let address = network.subnet.address(slot);
-    connect(network, netns, slot)
-        .and_then(|()| configure(netns, address, network.subnet))
-        .inspect_err(|_| {
+    connect(network, netns, slot).and_then(|()| configure(netns, address, network.subnet)).inspect_err(
+        |_| {
             // The error that the caller gets is the first one.
             let _ = remove_link(&network.names.veth(slot));
-        })?;
+        },
+    )?;
     Ok(address)
 }
 
@@ -81,12 +75,10 @@ fn connect(network: &Network, netns: BorrowedFd<'_>, slot: u32) -> Result<(), Ne
     let name = network.names.veth(slot);
     let netns = netns.as_raw_fd();
     with_netlink(None, |handle| async move {
-        let mut inner = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(CONTAINER_LINK.to_owned())
-            .setns_by_fd(netns);
-        let mut outer = LinkMessageBuilder::<LinkVeth>::new(&name, CONTAINER_LINK)
-            .controller(network.bridge)
-            .up();
+        let mut inner =
+            LinkMessageBuilder::<LinkUnspec>::new().name(CONTAINER_LINK.to_owned()).setns_by_fd(netns);
+        let mut outer =
+            LinkMessageBuilder::<LinkVeth>::new(&name, CONTAINER_LINK).controller(network.bridge).up();
         if let Some(mtu) = network.mtu {
             inner = inner.mtu(mtu);
             outer = outer.mtu(mtu);
@@ -113,11 +105,7 @@ fn connect(network: &Network, netns: BorrowedFd<'_>, slot: u32) -> Result<(), Ne
     })
 }
 
-fn configure(
-    netns: BorrowedFd<'_>,
-    address: Ipv4Addr,
-    subnet: Subnet,
-) -> Result<(), NetworkError> {
+fn configure(netns: BorrowedFd<'_>, address: Ipv4Addr, subnet: Subnet) -> Result<(), NetworkError> {
     with_netlink(Some(netns), |handle| async move {
         let loopback = link_index(&handle, "lo").await?;
         set_up(&handle, loopback, "lo").await?;

@@ -62,10 +62,7 @@ fn marker(state_dir: &Path) -> PathBuf {
 }
 
 fn sysctl(source: io::Error) -> NetworkError {
-    NetworkError::Sysctl {
-        path: IP_FORWARD.to_owned(),
-        source,
-    }
+    NetworkError::Sysctl { path: IP_FORWARD.to_owned(), source }
 }
 
 /// Where an iptables firewall drops what is forwarded (Docker sets that up, for one), lets the bridge's traffic pass:
@@ -99,9 +96,9 @@ pub(super) fn dismiss(names: &Names, state_dir: &Path) -> Result<(), NetworkErro
     };
     for rule in exceptions(names) {
         // A crash may have left the same rule several times; the first refusal says that none is left.
-        while iptables(&program, &format!("-w -D FORWARD {rule}"))
-            .is_ok_and(|output| output.status.success())
-        {}
+        while iptables(&program, &format!("-w -D FORWARD {rule}")).is_ok_and(|output| output.status.success())
+        {
+        }
     }
     std::fs::remove_file(&file).map_err(sysctl)
 }
@@ -122,9 +119,7 @@ fn dropping_firewall(nft: &Path) -> Option<&'static str> {
         return None;
     }
     let policy = iptables("iptables-legacy", "-S FORWARD").ok()?;
-    String::from_utf8_lossy(&policy.stdout)
-        .contains("-P FORWARD DROP")
-        .then_some("iptables-legacy")
+    String::from_utf8_lossy(&policy.stdout).contains("-P FORWARD DROP").then_some("iptables-legacy")
 }
 
 fn exceptions(names: &Names) -> [String; 2] {
@@ -140,8 +135,5 @@ fn exceptions_file(state_dir: &Path) -> PathBuf {
 }
 
 fn iptables(program: &str, arguments: &str) -> io::Result<Output> {
-    Command::new(program)
-        .args(arguments.split(' '))
-        .stdin(Stdio::null())
-        .output()
+    Command::new(program).args(arguments.split(' ')).stdin(Stdio::null()).output()
 }

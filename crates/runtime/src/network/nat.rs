@@ -73,10 +73,7 @@ table inet {table} {{
 }
 
 fn run_nft(nft: &Path, names: &Names, action: &'static str, rules: &str) -> Result<(), NetworkError> {
-    let missing = |source| NetworkError::NftMissing {
-        program: nft.display().to_string(),
-        source,
-    };
+    let missing = |source| NetworkError::NftMissing { program: nft.display().to_string(), source };
     let mut child = Command::new(nft)
         .args(["-f", "-"])
         .stdin(Stdio::piped())

@@ -29,8 +29,7 @@ where
             .build()
             .map_err(NetworkError::Socket)?;
         runtime.block_on(async move {
-            let (connection, handle, _) =
-                rtnetlink::new_connection().map_err(NetworkError::Socket)?;
+            let (connection, handle, _) = rtnetlink::new_connection().map_err(NetworkError::Socket)?;
             tokio::spawn(connection);
             work(handle).await
         })
@@ -72,13 +71,7 @@ pub(super) async fn links(handle: &Handle) -> Result<Vec<LinkMessage>, NetworkEr
 
 /// The index of a link; `None` when there is no such link.
 pub(super) async fn find_link(handle: &Handle, name: &str) -> Result<Option<u32>, NetworkError> {
-    let found = handle
-        .link()
-        .get()
-        .match_name(name.to_owned())
-        .execute()
-        .try_next()
-        .await;
+    let found = handle.link().get().match_name(name.to_owned()).execute().try_next().await;
     match found {
         Ok(link) => Ok(link.map(|link| link.header.index)),
         Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
@@ -87,9 +80,7 @@ pub(super) async fn find_link(handle: &Handle, name: &str) -> Result<Option<u32>
 }
 
 pub(super) async fn link_index(handle: &Handle, name: &str) -> Result<u32, NetworkError> {
-    find_link(handle, name)
-        .await?
-        .ok_or_else(|| NetworkError::NoLink(name.to_owned()))
+    find_link(handle, name).await?.ok_or_else(|| NetworkError::NoLink(name.to_owned()))
 }
 
 pub(super) fn name_of(link: &LinkMessage) -> Option<String> {
@@ -102,9 +93,7 @@ pub(super) fn name_of(link: &LinkMessage) -> Option<String> {
 /// The positive error number in the kernel's answer.
 pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
     match error {
-        rtnetlink::Error::NetlinkError(message) => {
-            message.code.map(|code| code.get().saturating_abs())
-        }
+        rtnetlink::Error::NetlinkError(message) => message.code.map(|code| code.get().saturating_abs()),
         _ => None,
     }
 }
@@ -114,10 +103,8 @@ pub(super) fn occupied_subnets() -> Result<Vec<Subnet>, NetworkError> {
     with_netlink(None, |handle| async move {
         let mut occupied = Vec::new();
         let mut addresses = handle.address().get().execute();
-        while let Some(message) = addresses
-            .try_next()
-            .await
-            .map_err(failed("listing the addresses of this machine"))?
+        while let Some(message) =
+            addresses.try_next().await.map_err(failed("listing the addresses of this machine"))?
         {
             for attribute in &message.attributes {
                 if let AddressAttribute::Address(IpAddr::V4(address))

@@ -35,13 +35,8 @@ pub(super) fn build(container: &ContainerSpec, defaults: Process) -> Result<Proc
 fn rlimits() -> Result<Vec<PosixRlimit>, SpecError> {
     let own = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let hard = own.min(MOST_OPEN_FILES);
-    let limit = |kind, soft: u64, hard: u64| {
-        PosixRlimitBuilder::default()
-            .typ(kind)
-            .soft(soft)
-            .hard(hard)
-            .build()
-    };
+    let limit =
+        |kind, soft: u64, hard: u64| PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build();
     Ok(vec![
         limit(PosixRlimitType::RlimitNofile, hard.min(OPEN_FILES), hard)?,
         // A core file would fill the writable layer.

@@ -43,24 +43,16 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn to_oci(&self) -> Result<User, SpecError> {
-        Ok(UserBuilder::default()
-            .uid(self.uid)
-            .gid(self.gid)
-            .additional_gids(self.groups.clone())
-            .build()?)
+        Ok(UserBuilder::default().uid(self.uid).gid(self.gid).additional_gids(self.groups.clone()).build()?)
     }
 }
 
 /// Resolves `user[:group]` by the account files below `rootfs`.
 pub(super) fn resolve(rootfs: &Path, wanted: &str) -> Result<Account, UserError> {
-    let passwd = read_within(rootfs, "etc/passwd").map_err(|source| UserError::Unreadable {
-        file: "/etc/passwd",
-        source,
-    })?;
-    let group = read_within(rootfs, "etc/group").map_err(|source| UserError::Unreadable {
-        file: "/etc/group",
-        source,
-    })?;
+    let passwd = read_within(rootfs, "etc/passwd")
+        .map_err(|source| UserError::Unreadable { file: "/etc/passwd", source })?;
+    let group = read_within(rootfs, "etc/group")
+        .map_err(|source| UserError::Unreadable { file: "/etc/group", source })?;
     lookup(&passwd, &group, wanted)
 }
 
@@ -100,9 +92,7 @@ fn lookup(passwd: &str, group: &str, wanted: &str) -> Result<Account, UserError>
     let number = user.parse::<u32>().ok();
     let entry = entries(passwd)
         .find(|fields| fields.first() == Some(&user))
-        .or_else(|| {
-            entries(passwd).find(|fields| number.is_some() && field(fields, 2) == number)
-        });
+        .or_else(|| entries(passwd).find(|fields| number.is_some() && field(fields, 2) == number));
     let uid = entry
         .as_ref()
         .and_then(|fields| field(fields, 2))

@@ -52,7 +52,8 @@ devices:
     );
     assert!(fs::read_to_string(&hooked).unwrap().contains("\"bundle\""));
     // Without the device, the same node can't be had: neither is it there nor may one be made and opened.
-    let outcome = instance.run("mknod /tmp/thing c 10 229 && (: < /tmp/thing) && echo opened; ls /dev/thing0");
+    let outcome =
+        instance.run("mknod /tmp/thing c 10 229 && (: < /tmp/thing) && echo opened; ls /dev/thing0");
     assert_eq!(outcome.stdout, "", "{outcome:?}");
 }
 

@@ -45,7 +45,8 @@ fn a_command_that_is_not_there_ends_with_127() {
 fn a_signal_reaches_the_command_and_a_kill_ends_its_children_too() {
     let instance = Instance::new();
     let sandbox = instance.sandbox();
-    let script = instance.script(&sandbox, "trap 'echo bye; exit 5' INT; : > /tmp/ready; while :; do sleep 0.01; done");
+    let script = instance
+        .script(&sandbox, "trap 'echo bye; exit 5' INT; : > /tmp/ready; while :; do sleep 0.01; done");
     let running = instance.start(&sandbox, &script).unwrap();
     wait_for(&script.rootfs.join("tmp/ready"));
     running.container.signal(2).unwrap();
@@ -54,7 +55,8 @@ fn a_signal_reaches_the_command_and_a_kill_ends_its_children_too() {
     assert_eq!(outcome.stdout, "bye\n");
 
     let sandbox = instance.sandbox();
-    let script = instance.script(&sandbox, "trap '' TERM INT HUP; (trap '' TERM INT HUP; sleep 1000) & : > /tmp/ready; wait");
+    let script = instance
+        .script(&sandbox, "trap '' TERM INT HUP; (trap '' TERM INT HUP; sleep 1000) & : > /tmp/ready; wait");
     let running = instance.start(&sandbox, &script).unwrap();
     wait_for(&script.rootfs.join("tmp/ready"));
     running.container.signal(9).unwrap();

@@ -87,15 +87,15 @@ fn files_belong_to_the_mapped_user_and_the_process_has_what_was_asked_for() {
     let instance = Instance::new();
     let sandbox = instance.sandbox();
     let host_base = sandbox.id_map().unwrap().host_base;
-    let mut spec = instance.script(&sandbox, "id; pwd; echo $HOME $GREETING; hostname; echo mine > /tmp/mine; ulimit -c");
+    let mut spec = instance
+        .script(&sandbox, "id; pwd; echo $HOME $GREETING; hostname; echo mine > /tmp/mine; ulimit -c");
     spec.user = "app".into();
     spec.workdir = "/work/new".into();
     spec.hostname = "galley".into();
     spec.env = [("GREETING".into(), "hello".into())].into();
     let outcome = instance.start(&sandbox, &spec).unwrap().finish();
     assert_eq!(
-        outcome.stdout,
-        "uid=1000(app) gid=1000(app) groups=44(video)\n/work/new\n/tmp hello\ngalley\n0\n",
+        outcome.stdout, "uid=1000(app) gid=1000(app) groups=44(video)\n/work/new\n/tmp hello\ngalley\n0\n",
         "{outcome:?}"
     );
     let made = spec.rootfs.join("tmp/mine");
@@ -128,7 +128,9 @@ fn orphans_are_reaped_and_devices_are_the_usual_ones() {
     let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
     assert_eq!(words.first(), Some(&"0"), "a zombie is left: {outcome:?}");
     assert_eq!(words.last(), Some(&"4"), "{outcome:?}");
-    for device in ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue", "fd", "stdin"] {
+    for device in
+        ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue", "fd", "stdin"]
+    {
         assert!(words.contains(&device), "{device} is missing: {outcome:?}");
     }
     assert_eq!(outcome.stderr, "");

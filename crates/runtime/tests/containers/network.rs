@@ -3,11 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use homeport_runtime::{Sandbox, host_resolv_conf};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::instance::Instance;
 
@@ -88,7 +89,8 @@ struct Outside {
 
 impl Outside {
     fn new() -> Outside {
-        let id = std::process::id() % 10_000;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = std::process::id() % 10_000 * 10 + NEXT.fetch_add(1, Ordering::Relaxed);
         let outside = Outside {
             namespace: format!("outside{id}"),
             link: format!("out{id}"),
@@ -134,8 +136,8 @@ fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
 
-#[test]
-fn the_outside_is_reached_through_masquerading_and_reaches_nothing_itself() {
+/// A container reaches the outside, seen there with the machine's address, and is not reached from there.
+fn traffic_goes_out_alone() {
     let instance = Instance::new();
     let outside = Outside::new();
     let sandbox = instance.sandbox();
@@ -152,4 +154,33 @@ fn the_outside_is_reached_through_masquerading_and_reaches_nothing_itself() {
             .map(|_| text)
     });
     assert!(reached.is_err(), "the outside opened a connection: {reached:?}");
+}
+
+#[test]
+fn the_outside_is_reached_through_masquerading_and_reaches_nothing_itself() {
+    traffic_goes_out_alone();
+}
+
+#[test]
+fn a_firewall_that_drops_forwarded_packets_gets_an_exception_and_loses_it_again() {
+    if Command::new("iptables").arg("--version").output().is_err() {
+        println!("NOT TESTED: iptables is missing, install the package iptables");
+        return;
+    }
+    // The machine's own firewall stays as it is: threads and programs that this thread starts are in its network.
+    thread::spawn(|| {
+        // SAFETY: only this thread's network changes; its descriptors are not shared out.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+        let firewall = |arguments: &str| {
+            let output = Command::new("iptables").args(arguments.split(' ')).output().unwrap();
+            assert!(output.status.success(), "iptables {arguments}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        ip("link set lo up");
+        firewall("-P FORWARD DROP");
+        traffic_goes_out_alone();
+        assert_eq!(firewall("-S FORWARD"), "-P FORWARD DROP\n");
+    })
+    .join()
+    .unwrap();
 }
