@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where a container sees the machine's certificate bundle.
@@ -46,10 +47,7 @@ pub(crate) const BUILD_VARIABLES: &[&str] = &[
     "no_proxy",
 ];
 
-const BUNDLES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-];
+const BUNDLES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 /// Certificates and settings of the machine, read once.
 #[derive(Debug, Clone, Default)]
@@ -61,9 +59,10 @@ pub struct HostEnvironment {
 impl HostEnvironment {
     /// Reads the environment of this process.
     pub fn of_this_process() -> Self {
-        Self::read(std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        }))
+        Self::read(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
     }
 
     /// Takes what containers inherit out of `variables`. The bundle is the first that exists of `SSL_CERT_FILE` and the
@@ -75,8 +74,7 @@ impl HostEnvironment {
             .map(PathBuf::from)
             .into_iter()
             .chain(BUNDLES.iter().map(PathBuf::from))
-            // What is bound into containers must not depend on where the links of a moment lead.
-            .find_map(|path| path.canonicalize().ok().filter(|path| path.is_file()));
+            .find(|path| path.is_file());
         let build = BUILD_VARIABLES
             .iter()
             .filter_map(|name| Some((name.to_string(), variables.get(*name)?.clone())))
@@ -85,7 +83,18 @@ impl HostEnvironment {
         Self { bundle, build }
     }
 
-    /// The machine's certificate bundle.
+    /// Takes a copy of the certificate bundle to `path`, and gives containers that one: the original may lie where their
+    /// user ids reach nothing, or be replaced while they run.
+    pub(crate) fn keep_bundle_at(&mut self, path: &Path) -> std::io::Result<()> {
+        if let Some(bundle) = &mut self.bundle {
+            std::fs::copy(&*bundle, path)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o444))?;
+            *bundle = path.to_owned();
+        }
+        Ok(())
+    }
+
+    /// The certificate bundle.
     pub(crate) fn bundle(&self) -> Option<&Path> {
         self.bundle.as_deref()
     }
@@ -96,8 +105,7 @@ impl HostEnvironment {
             return;
         }
         for name in BUNDLE_VARIABLES {
-            env.entry((*name).to_owned())
-                .or_insert_with(|| BUNDLE_TARGET.to_owned());
+            env.entry((*name).to_owned()).or_insert_with(|| BUNDLE_TARGET.to_owned());
         }
     }
 
@@ -115,15 +123,12 @@ fn names_loopback(value: &str) -> bool {
     value.split_whitespace().any(|address| {
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host);
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let name = match host.strip_prefix('[') {
             Some(v6) => v6.split(']').next().unwrap_or_default(),
             None => host.split(':').next().unwrap_or_default(),
         };
-        name.eq_ignore_ascii_case("localhost")
-            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     })
 }
 
@@ -132,21 +137,14 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> HostEnvironment {
-        HostEnvironment::read(
-            variables
-                .iter()
-                .map(|(name, value)| (name.to_string(), value.to_string())),
-        )
+        HostEnvironment::read(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())))
     }
 
     #[test]
     fn bundle_named_by_the_environment_is_preferred_and_orders_win_over_it() {
         let bundle = tempfile::NamedTempFile::new().unwrap();
         let host = read(&[("SSL_CERT_FILE", bundle.path().to_str().unwrap())]);
-        assert_eq!(
-            host.bundle(),
-            Some(bundle.path().canonicalize().unwrap().as_path())
-        );
+        assert_eq!(host.bundle(), Some(bundle.path()));
 
         let mut env = HashMap::from([("PIP_CERT".to_owned(), "/mine".to_owned())]);
         host.complete_task(&mut env);
@@ -157,10 +155,7 @@ mod tests {
 
     #[test]
     fn index_settings_reach_builds_only() {
-        let host = read(&[
-            ("PIP_INDEX_URL", "http://index.example/simple"),
-            ("HOME", "/root"),
-        ]);
+        let host = read(&[("PIP_INDEX_URL", "http://index.example/simple"), ("HOME", "/root")]);
         let mut build = HashMap::new();
         host.complete_build(&mut build);
         assert_eq!(build["PIP_INDEX_URL"], "http://index.example/simple");
@@ -183,10 +178,7 @@ mod tests {
         }
         assert!(!names_loopback("http://10.0.0.1:3128/127.0.0.1"));
 
-        let host = read(&[
-            ("HTTP_PROXY", "http://127.0.0.1:1"),
-            ("NO_PROXY", "localhost"),
-        ]);
+        let host = read(&[("HTTP_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "localhost")]);
         assert_eq!(host.build.keys().collect::<Vec<_>>(), ["NO_PROXY"]);
     }
 }

@@ -18,9 +18,7 @@ pub enum WorkerError {
     #[error("`{0}` is not an address of a control plane: write it as `http://host:port`")]
     Control(String),
     /// The credential can't be sent.
-    #[error(
-        "the worker's credential has characters that can't be sent: use letters, digits and `-`"
-    )]
+    #[error("the worker's credential has characters that can't be sent: use letters, digits and `-`")]
     Credential,
     /// The state directory can't be used.
     #[error("the worker's state directory `{path}`: {source}")]
@@ -63,9 +61,7 @@ pub(crate) enum SiteError {
     Start(#[from] StartError),
     #[error(transparent)]
     Wait(homeport_runtime::ContainerError),
-    #[error(
-        "control asks for a kind of step that this worker does not know; it may be older than control"
-    )]
+    #[error("control asks for a kind of step that this worker does not know; it may be older than control")]
     UnknownStep,
     #[error("the worker failed inside; its log says where")]
     Bug,
@@ -94,7 +90,5 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SiteError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| SiteError::Bug)
+    tokio::task::spawn_blocking(work).await.map_err(|_| SiteError::Bug)
 }

@@ -94,9 +94,7 @@ impl Link {
                     tracing::debug!(%error, "control can't be reached; trying again");
                 }
             }
-            leaving
-                .run_until_cancelled(tokio::time::sleep(jittered(pause)))
-                .await;
+            leaving.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         // Nobody listens any more, but nobody must wait for room in the queue either.
@@ -110,25 +108,16 @@ impl Link {
             .await
             .map_err(|error| Status::unavailable(format!("no connection: {error}")))?;
         let (sender, reports) = mpsc::channel(IN_FLIGHT);
-        let hello = Report {
-            report: Some(Kind::Hello(self.hello.clone())),
-        };
-        sender
-            .try_send(hello)
-            .map_err(|_| Status::internal("a fresh stream has no room"))?;
+        let hello = Report { report: Some(Kind::Hello(self.hello.clone())) };
+        sender.try_send(hello).map_err(|_| Status::internal("a fresh stream has no room"))?;
         let mut request = tonic::Request::new(ReceiverStream::new(reports));
-        request
-            .metadata_mut()
-            .insert("x-homeport-worker", self.credential.clone());
+        request.metadata_mut().insert("x-homeport-worker", self.credential.clone());
         let orders = WorkerLinkClient::new(channel)
             .max_decoding_message_size(MAX_ORDER)
             .attach(request)
             .await?
             .into_inner();
-        Ok(Attached {
-            reports: sender,
-            orders,
-        })
+        Ok(Attached { reports: sender, orders })
     }
 
     /// Speaks until the stream ends, or until `left` and everything queued is said.
@@ -190,10 +179,7 @@ async fn discard(outbox: &mut Outbox) {
 }
 
 fn is_refusal(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unauthenticated | Code::PermissionDenied
-    )
+    matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
 }
 
 /// Between half of `pause` and all of it, so that workers don't come back in step.

@@ -25,13 +25,8 @@ pub(crate) struct Node {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) bases: Arc<Bases>,
     pub(crate) reports: Reports,
+    /// Where the directories of running orders are.
+    pub(crate) sites: PathBuf,
     /// One permit for each step that may run at the same time.
     pub(crate) step_slots: Semaphore,
-}
-
-impl Node {
-    /// Where the directories of running orders are.
-    pub(crate) fn sites_dir(&self) -> PathBuf {
-        self.options.state_dir.join("sites")
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use homeport_proto::worker::order::Order as Kind;
@@ -19,6 +20,9 @@ use tokio_util::task::TaskTracker;
 use crate::link::Orders;
 use crate::node::Node;
 use crate::{step, task};
+
+/// Time for everything to end after it was killed.
+const ENDING: Duration = Duration::from_secs(30);
 
 /// The signals that control has sent to a task or step so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,10 +68,13 @@ impl Running {
         self.closed.cancel();
     }
 
-    /// Waits until nothing runs and everything is taken down. No order may come in the meantime.
+    /// Waits until nothing runs and everything is taken down, but not for ever: a process that even a kill doesn't end is
+    /// left to the runtime's recovery. No order may come in the meantime.
     pub(crate) async fn ended(&self) {
         self.tracker.close();
-        self.tracker.wait().await;
+        if tokio::time::timeout(ENDING, self.tracker.wait()).await.is_err() {
+            tracing::error!(after = ?ENDING, "not everything that runs did end; it is left to the next recovery");
+        }
         self.tracker.reopen();
     }
 
@@ -82,20 +89,12 @@ impl Running {
         drop(tasks);
         let running = Arc::clone(self);
         self.tracker.spawn(async move {
-            let work =
-                AssertUnwindSafe(task::carry_out(&running.node, order, signals)).catch_unwind();
+            let work = AssertUnwindSafe(task::carry_out(&running.node, order, signals)).catch_unwind();
             let ended = Box::pin(work).await.unwrap_or_else(|_| TaskEnded {
                 end: Some(task_ended::End::StartError(bug())),
                 ..TaskEnded::default()
             });
-            running
-                .node
-                .reports
-                .send(Report::TaskEnded(TaskEnded {
-                    task_id: id.clone(),
-                    ..ended
-                }))
-                .await;
+            running.node.reports.send(Report::TaskEnded(TaskEnded { task_id: id.clone(), ..ended })).await;
             lock(&running.tasks).remove(&id);
         });
     }
@@ -111,18 +110,11 @@ impl Running {
         drop(steps);
         let running = Arc::clone(self);
         self.tracker.spawn(async move {
-            let work =
-                AssertUnwindSafe(step::carry_out(&running.node, order, signals)).catch_unwind();
+            let work = AssertUnwindSafe(step::carry_out(&running.node, order, signals)).catch_unwind();
             let end = Box::pin(work).await.unwrap_or_else(|_| {
-                step_ended::End::Failure(StepFailure {
-                    message: bug(),
-                    exit_code: None,
-                })
+                step_ended::End::Failure(StepFailure { message: bug(), exit_code: None })
             });
-            let ended = StepEnded {
-                step_id: id.clone(),
-                end: Some(end),
-            };
+            let ended = StepEnded { step_id: id.clone(), end: Some(end) };
             running.node.reports.send(Report::StepEnded(ended)).await;
             lock(&running.steps).remove(&id);
         });
@@ -138,11 +130,7 @@ impl Running {
             Signal::Interrupt => task.send_modify(|signals| signals.interrupts += 1),
             Signal::Kill => task.send_modify(|signals| signals.kill = true),
             Signal::Unspecified => {
-                tracing::warn!(
-                    task = order.task_id,
-                    signal = order.signal,
-                    "unknown signal"
-                );
+                tracing::warn!(task = order.task_id, signal = order.signal, "unknown signal");
             }
         }
     }
@@ -164,9 +152,7 @@ impl Orders for Arc<Running> {
             Some(Kind::SignalTask(order)) => self.signal_task(&order),
             Some(Kind::RunStep(order)) => self.run_step(order),
             Some(Kind::CancelStep(order)) => self.cancel_step(&order),
-            None => tracing::warn!(
-                "control sent an order that this worker doesn't know; it may be newer"
-            ),
+            None => tracing::warn!("control sent an order that this worker doesn't know; it may be newer"),
         }
     }
 

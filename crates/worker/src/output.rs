@@ -35,27 +35,15 @@ impl Source {
     fn report(&self, stream: Stream, data: Bytes) -> Kind {
         let (stream, at) = (stream.into(), now());
         match self {
-            Self::Task(id) => Kind::TaskOutput(TaskOutput {
-                task_id: id.clone(),
-                stream,
-                data,
-                at,
-            }),
-            Self::Step(id) => Kind::StepOutput(StepOutput {
-                step_id: id.clone(),
-                stream,
-                data,
-                at,
-            }),
+            Self::Task(id) => Kind::TaskOutput(TaskOutput { task_id: id.clone(), stream, data, at }),
+            Self::Step(id) => Kind::StepOutput(StepOutput { step_id: id.clone(), stream, data, at }),
         }
     }
 }
 
 /// Reports a text of the worker's own as output of a step.
 pub(crate) async fn say(reports: &Reports, source: &Source, text: String) {
-    reports
-        .send(source.report(Stream::Stdout, Bytes::from(text)))
-        .await;
+    reports.send(source.report(Stream::Stdout, Bytes::from(text))).await;
 }
 
 /// Reports all of `stdout` and `stderr`; returns when both have ended and everything is queued.
@@ -98,11 +86,7 @@ async fn pump_one(
         let room = (LARGEST - held.len()) as u64;
         let mut rest = (&mut input).take(room);
         let read = rest.read_buf(&mut held);
-        let read = if was_empty {
-            Some(read.await)
-        } else {
-            timeout_at(due, read).await.ok()
-        };
+        let read = if was_empty { Some(read.await) } else { timeout_at(due, read).await.ok() };
         if was_empty {
             oldest = Instant::now();
         }
@@ -133,11 +117,7 @@ fn ready_part(held: &[u8]) -> usize {
         return end + 1;
     }
     let tail = unfinished_character(held);
-    if tail == held.len() {
-        held.len()
-    } else {
-        held.len() - tail
-    }
+    if tail == held.len() { held.len() } else { held.len() - tail }
 }
 
 /// Length of the UTF-8 character that `bytes` breaks off in, or 0.
@@ -158,9 +138,7 @@ fn unfinished_character(bytes: &[u8]) -> usize {
 
 /// Seconds since the epoch.
 fn now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -178,19 +156,11 @@ mod tests {
         }
     }
 
-    fn spawn(
-        capacity: usize,
-    ) -> (
-        tokio::io::DuplexStream,
-        reports::Outbox,
-        tokio::task::JoinHandle<()>,
-    ) {
+    fn spawn(capacity: usize) -> (tokio::io::DuplexStream, reports::Outbox, tokio::task::JoinHandle<()>) {
         let (writer, reader) = tokio::io::duplex(capacity);
         let (reports, outbox) = reports::channel();
         let pump = tokio::spawn(async move {
-            pump_one(&reports, &Source::Task("ta".into()), Stream::Stdout, reader)
-                .await
-                .unwrap();
+            pump_one(&reports, &Source::Task("ta".into()), Stream::Stdout, reader).await.unwrap();
         });
         (writer, outbox, pump)
     }
@@ -216,9 +186,7 @@ mod tests {
     #[tokio::test]
     async fn many_lines_arrive_complete_and_in_few_reports() {
         let (mut writer, mut outbox, _pump) = spawn(64 << 10);
-        let text: Vec<u8> = (0..100_000)
-            .flat_map(|n| format!("line {n}\n").into_bytes())
-            .collect();
+        let text: Vec<u8> = (0..100_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
         let expected = text.clone();
         tokio::spawn(async move {
             for line in text.split_inclusive(|byte| *byte == b'\n') {

@@ -32,11 +32,7 @@ pub(crate) async fn run(
         Ok(pipes) => pipes,
         Err(error) => return Ok((site, Err(SiteError::Pipes(error)))),
     };
-    let stdio = Stdio {
-        stdin: None,
-        stdout: stdout_writer,
-        stderr: stderr_writer,
-    };
+    let stdio = Stdio { stdin: None, stdout: stdout_writer, stderr: stderr_writer };
     let (site, container) = site.start(node, command, stdio).await?;
     let container = match container {
         Ok(container) => container,
@@ -52,10 +48,7 @@ pub(crate) async fn run(
     let id = container.id().to_owned();
     let removed = blocking(move || container.remove()).await?;
     if let Err(error) = removed {
-        tracing::error!(
-            error = sentence(&error),
-            "a container is left until the next recovery"
-        );
+        tracing::error!(error = sentence(&error), "a container is left until the next recovery");
     }
     match pump.await {
         Ok(Ok(())) => {}
@@ -68,10 +61,7 @@ pub(crate) async fn run(
 }
 
 /// Waits for the end, delivering the signals that come and those that came before the start.
-async fn wait(
-    container: &Container,
-    signals: &mut watch::Receiver<Signals>,
-) -> Result<Exit, SiteError> {
+async fn wait(container: &Container, signals: &mut watch::Receiver<Signals>) -> Result<Exit, SiteError> {
     let mut delivered = Signals::default();
     loop {
         let wanted = *signals.borrow_and_update();

@@ -60,10 +60,7 @@ impl Proxy {
         let listener = TcpListener::from_std(listener)?;
         let stop = CancellationToken::new();
         let service = Arc::new(Service { upstream, scope });
-        tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(accept(listener, service)),
-        );
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, service)));
         Ok(Self { stop })
     }
 }
@@ -117,17 +114,16 @@ async fn serve(stream: TcpStream, service: Arc<Service>) {
         .max_frame_size(MAX_FRAME)
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(MAX_STREAMS);
-    let connection = server.serve_connection(
-        TokioIo::new(stream),
-        service_fn(move |request| {
-            let service = Arc::clone(&service);
-            async move {
-                Ok::<_, Infallible>(
-                    forward::answer(&service.upstream, service.scope, request).await,
-                )
-            }
-        }),
-    );
+    let connection =
+        server.serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| {
+                let service = Arc::clone(&service);
+                async move {
+                    Ok::<_, Infallible>(forward::answer(&service.upstream, service.scope, request).await)
+                }
+            }),
+        );
     if let Err(error) = connection.await {
         tracing::debug!(error, "a container's connection ended");
     }

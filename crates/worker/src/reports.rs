@@ -28,11 +28,6 @@ impl Reports {
     /// Queues a report, waiting for room. After the link has ended for good it does nothing.
     pub(crate) async fn send(&self, report: Kind) {
         // The only failure is that the link is gone, which happens at shutdown: nobody is left to tell.
-        let _ = self
-            .queue
-            .send(Report {
-                report: Some(report),
-            })
-            .await;
+        let _ = self.queue.send(Report { report: Some(report) }).await;
     }
 }

@@ -22,8 +22,26 @@ use crate::error::{Cancelled, SiteError, blocking};
 use crate::node::Node;
 use crate::proxy::{Identity, Proxy, Scope, Upstream};
 
-/// Never part of what is committed, whatever was written or mounted there.
-const NEVER_KEPT: &[&str] = &["/__modal", "/run/secrets"];
+/// What a commit leaves out, beside the runtime's mount points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaveOut {
+    /// A task ran over the client's own layers, and may have left caches in them.
+    ClientLayers,
+    /// A build command made an image, in which nothing of the worker's may stay.
+    Place,
+    /// A command made directories that are cut out of the result: these may be anywhere.
+    BindsOnly,
+}
+
+impl LeaveOut {
+    fn paths(self) -> &'static [&'static str] {
+        match self {
+            Self::ClientLayers => &["/__modal", "/pkg", "/run/secrets"],
+            Self::Place => &["/__modal", "/run/secrets"],
+            Self::BindsOnly => &[],
+        }
+    }
+}
 
 /// What a site is made from.
 #[derive(Debug)]
@@ -182,6 +200,7 @@ impl Site {
     pub(crate) async fn commit(
         mut self,
         node: &Arc<Node>,
+        leave_out: LeaveOut,
     ) -> Result<(Self, Result<SnapshotId, FsError>), SiteError> {
         let node = Arc::clone(node);
         blocking(move || {
@@ -190,7 +209,9 @@ impl Site {
             {
                 return (self, Err(error));
             }
-            let exclude: Vec<&str> = NEVER_KEPT.iter().chain(MOUNT_POINTS).copied().collect();
+            let bound = self.binds.iter().filter_map(|bind| bind.target.to_str());
+            let exclude: Vec<&str> =
+                leave_out.paths().iter().chain(MOUNT_POINTS).copied().chain(bound).collect();
             let snapshot = node.fs.commit(CommitRequest {
                 layer: &self.layer,
                 lowers: &self.lowers,

@@ -15,7 +15,7 @@ use crate::orders::Signals;
 use crate::output::Source;
 use crate::process;
 use crate::proxy::{Identity, Scope};
-use crate::site::{Command, Plan, Site};
+use crate::site::{Command, LeaveOut, Plan, Site};
 
 /// Runs the task to its end. When this returns, nothing of it is left on the machine, and all but its end is reported.
 pub(crate) async fn carry_out(
@@ -28,15 +28,9 @@ pub(crate) async fn carry_out(
         // It never ran, but a signal is what ended it.
         Err(SiteError::Cancelled(_)) => {
             let signal = if signals.borrow().kill { 9 } else { 2 };
-            TaskEnded {
-                end: Some(End::Signal(signal)),
-                ..TaskEnded::default()
-            }
+            TaskEnded { end: Some(End::Signal(signal)), ..TaskEnded::default() }
         }
-        Err(error) => TaskEnded {
-            end: Some(End::StartError(sentence(&error))),
-            ..TaskEnded::default()
-        },
+        Err(error) => TaskEnded { end: Some(End::StartError(sentence(&error))), ..TaskEnded::default() },
     }
 }
 
@@ -47,9 +41,7 @@ async fn run(
 ) -> Result<TaskEnded, SiteError> {
     let listen = match order.listen.as_str() {
         "" => node.options.listen,
-        address => address
-            .parse()
-            .map_err(|_| SiteError::Listen(address.to_owned()))?,
+        address => address.parse().map_err(|_| SiteError::Listen(address.to_owned()))?,
     };
     let id = order.task_id;
     let plan = Plan {
@@ -61,8 +53,7 @@ async fn run(
         scope: Scope::Task,
     };
     let watched = signals.clone();
-    let (site, timing) =
-        Site::prepare(node, plan, move || *watched.borrow() != Signals::default()).await?;
+    let (site, timing) = Site::prepare(node, plan, move || *watched.borrow() != Signals::default()).await?;
     report_stage(node, &id, "network", timing.network).await;
     report_stage(node, &id, "mount", timing.mount).await;
 
@@ -88,7 +79,7 @@ async fn run(
     };
     let mut ended = ended(exit);
     let site = if order.commit_on_success && exit.status == ExitStatus::Code(0) {
-        let (site, snapshot) = site.commit(node).await?;
+        let (site, snapshot) = site.commit(node, LeaveOut::ClientLayers).await?;
         match snapshot {
             Ok(snapshot) => ended.snapshot = snapshot.to_string(),
             Err(error) => ended.commit_error = sentence(&error),
@@ -106,11 +97,7 @@ fn ended(exit: Exit) -> TaskEnded {
         ExitStatus::Code(code) => End::ExitCode(code),
         ExitStatus::Signal(signal) => End::Signal(signal),
     };
-    TaskEnded {
-        end: Some(end),
-        out_of_memory: exit.out_of_memory,
-        ..TaskEnded::default()
-    }
+    TaskEnded { end: Some(end), out_of_memory: exit.out_of_memory, ..TaskEnded::default() }
 }
 
 /// The limits of an order, in the runtime's words.
@@ -124,10 +111,6 @@ pub(crate) fn limits(limits: Option<&homeport_proto::worker::Limits>) -> Limits 
 
 async fn report_stage(node: &Node, task_id: &str, stage: &str, took: Duration) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let stage = TaskStage {
-        task_id: task_id.to_owned(),
-        stage: stage.to_owned(),
-        micros,
-    };
+    let stage = TaskStage { task_id: task_id.to_owned(), stage: stage.to_owned(), micros };
     node.reports.send(Report::TaskStage(stage)).await;
 }

@@ -1,8 +1,7 @@
 //! The worker itself: what it is made from, how it runs, how it stops.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use homeport_fs::SnapshotFs;
 use homeport_image::base::Bases;
@@ -22,9 +21,6 @@ use crate::proxy::ControlAddress;
 use crate::reports::{self, Outbox};
 use crate::site;
 
-/// Time for everything to end when the worker stops. What takes longer is left to the runtime's recovery.
-const STOPPING: Duration = Duration::from_secs(30);
-
 /// The node agent of one machine. Made by [`Worker::new`], it does nothing before [`Worker::run`].
 #[derive(Debug)]
 pub struct Worker {
@@ -41,7 +37,7 @@ impl Worker {
     ///
     /// When an option can't be used, or the state directory can't be cleared.
     pub fn new(
-        options: WorkerOptions,
+        mut options: WorkerOptions,
         store: Arc<Store>,
         fs: Arc<SnapshotFs>,
         runtime: Arc<Runtime>,
@@ -50,13 +46,17 @@ impl Worker {
         let bad_address = || WorkerError::Control(options.control.clone());
         let control = ControlAddress::parse(&options.control).ok_or_else(bad_address)?;
         let endpoint = link::endpoint(&options.control).map_err(|_| bad_address())?;
-        let credential = options
-            .credential
-            .parse()
-            .map_err(|_| WorkerError::Credential)?;
-        let mut header =
-            HeaderValue::try_from(&options.credential).map_err(|_| WorkerError::Credential)?;
+        let credential = options.credential.parse().map_err(|_| WorkerError::Credential)?;
+        let mut header = HeaderValue::try_from(&options.credential).map_err(|_| WorkerError::Credential)?;
         header.set_sensitive(true);
+        let state_dir = |path: &Path| {
+            let path = path.to_owned();
+            move |source| WorkerError::StateDir { path, source }
+        };
+        let sites = options.state_dir.join("sites");
+        site::clear(&sites).map_err(state_dir(&sites))?;
+        let bundle = options.state_dir.join("ca-certificates.crt");
+        options.host_environment.keep_bundle_at(&bundle).map_err(state_dir(&bundle))?;
         let hello = hello(&options);
         let (reports, outbox) = reports::channel();
         let node = Arc::new(Node {
@@ -67,23 +67,11 @@ impl Worker {
             runtime,
             bases,
             reports,
+            sites,
             step_slots: Semaphore::new(options.concurrent_steps.max(1)),
             options,
         });
-        let sites = node.sites_dir();
-        site::clear(&sites).map_err(|source| WorkerError::StateDir {
-            path: sites,
-            source,
-        })?;
-        Ok(Self {
-            node,
-            link: Link {
-                endpoint,
-                credential,
-                hello,
-            },
-            outbox,
-        })
+        Ok(Self { node, link: Link { endpoint, credential, hello }, outbox })
     }
 
     /// Carries out control's orders until `shutdown`. Then everything that runs is killed, taken down and reported, and
@@ -96,12 +84,7 @@ impl Worker {
             shutdown.cancelled().await;
             running.close();
             running.kill_all();
-            if tokio::time::timeout(STOPPING, running.ended())
-                .await
-                .is_err()
-            {
-                tracing::error!(after = ?STOPPING, "some containers did not end; they are left to the next recovery");
-            }
+            running.ended().await;
             left.cancel();
         };
         tokio::join!(link.run(outbox, &running, &shutdown, &left), stop);
@@ -114,7 +97,7 @@ fn hello(options: &WorkerOptions) -> Hello {
     Hello {
         worker_id: options.worker_id.clone(),
         milli_cpu: u32::try_from(cores.saturating_mul(1000)).unwrap_or(u32::MAX),
-        memory_bytes: u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit)),
+        memory_bytes: system.totalram.saturating_mul(u64::from(system.mem_unit)),
         gpus: gpus(&options.cdi_dirs),
     }
 }
@@ -122,10 +105,6 @@ fn hello(options: &WorkerOptions) -> Hello {
 fn gpus(cdi_dirs: &[PathBuf]) -> Vec<Gpu> {
     homeport_runtime::gpus(cdi_dirs)
         .into_iter()
-        .map(|gpu| Gpu {
-            device: gpu.device,
-            model: gpu.model,
-            memory_bytes: gpu.memory_bytes,
-        })
+        .map(|gpu| Gpu { device: gpu.device, model: gpu.model, memory_bytes: gpu.memory_bytes })
         .collect()
 }

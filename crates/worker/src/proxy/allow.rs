@@ -55,9 +55,7 @@ const METHODS: &[&str] = &[
 /// Whether a gRPC request for `path` passes.
 pub(super) fn grpc(scope: Scope, path: &str) -> bool {
     scope == Scope::Task
-        && path
-            .strip_prefix(SERVICE)
-            .is_some_and(|method| METHODS.binary_search(&method).is_ok())
+        && path.strip_prefix(SERVICE).is_some_and(|method| METHODS.binary_search(&method).is_ok())
 }
 
 /// Whether any other request passes: signed blob URLs, and reading from the hub.
@@ -76,22 +74,17 @@ pub(super) fn plain(method: &Method, path: &str) -> bool {
 }
 
 fn is_hub_api(path: &str) -> bool {
-    ["models", "datasets", "spaces", "resolve-cache"]
-        .iter()
-        .any(|kind| {
-            path.strip_prefix("/api/")
-                .and_then(|rest| rest.strip_prefix(kind))
-                .is_some_and(|rest| rest.starts_with('/'))
-        })
-        || path == "/api/whoami-v2"
+    ["models", "datasets", "spaces", "resolve-cache"].iter().any(|kind| {
+        path.strip_prefix("/api/")
+            .and_then(|rest| rest.strip_prefix(kind))
+            .is_some_and(|rest| rest.starts_with('/'))
+    }) || path == "/api/whoami-v2"
 }
 
 /// `/name/resolve/revision/file`, with one to three segments before `resolve`.
 fn is_hub_file(path: &str) -> bool {
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    (1..=3).any(|at| {
-        segments.get(at) == Some(&"resolve") && segments.len() > at + 2 && segments[0] != "api"
-    })
+    (1..=3).any(|at| segments.get(at) == Some(&"resolve") && segments.len() > at + 2 && segments[0] != "api")
 }
 
 /// Refuses paths that another server could read as a different one.
@@ -100,9 +93,7 @@ fn is_canonical(path: &str) -> bool {
     path.starts_with('/')
         && !lower.contains("//")
         && !lower.contains('\\')
-        && !lower
-            .split('/')
-            .any(|segment| matches!(segment.replace("%2e", ".").as_str(), "." | ".."))
+        && !lower.split('/').any(|segment| matches!(segment.replace("%2e", ".").as_str(), "." | ".."))
 }
 
 #[cfg(test)]
@@ -116,17 +107,11 @@ mod tests {
 
     #[test]
     fn task_may_call_the_client_api_but_not_deploy_or_act_as_a_worker() {
-        assert!(grpc(
-            Scope::Task,
-            "/modal.client.ModalClient/FunctionGetInputs"
-        ));
+        assert!(grpc(Scope::Task, "/modal.client.ModalClient/FunctionGetInputs"));
         assert!(!grpc(Scope::Task, "/modal.client.ModalClient/AppDeploy"));
         assert!(!grpc(Scope::Task, "/modal.client.ModalClient/"));
         assert!(!grpc(Scope::Task, "/homeport.worker.v1.WorkerLink/Attach"));
-        assert!(!grpc(
-            Scope::Task,
-            "/x/modal.client.ModalClient/FunctionGetInputs"
-        ));
+        assert!(!grpc(Scope::Task, "/x/modal.client.ModalClient/FunctionGetInputs"));
     }
 
     #[test]
@@ -139,10 +124,7 @@ mod tests {
         assert!(plain(&Method::GET, "/api/models/org/name/revision/main"));
         assert!(plain(&Method::HEAD, "/org/name/resolve/main/config.json"));
         assert!(plain(&Method::GET, "/gpt2/resolve/main/a/b.bin"));
-        assert!(plain(
-            &Method::GET,
-            "/datasets/org/name/resolve/main/x.parquet"
-        ));
+        assert!(plain(&Method::GET, "/datasets/org/name/resolve/main/x.parquet"));
         assert!(plain(&Method::POST, "/api/models/org/name/paths-info/main"));
         assert!(!plain(&Method::POST, "/api/models/org/name/commit/main"));
         assert!(!plain(&Method::PUT, "/org/name/resolve/main/config.json"));

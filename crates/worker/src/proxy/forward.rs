@@ -41,12 +41,7 @@ const HOP_BY_HOP: &[&str] = &[
 
 /// Headers by which a sender would claim to be somebody. The connection decides who a container is.
 const CREDENTIALS: &[&str] = &["authorization", "cookie"];
-const CREDENTIAL_PREFIXES: &[&str] = &[
-    "x-homeport-",
-    "x-modal-token-",
-    "x-modal-task-",
-    "x-modal-auth-",
-];
+const CREDENTIAL_PREFIXES: &[&str] = &["x-homeport-", "x-modal-token-", "x-modal-task-", "x-modal-auth-"];
 
 pub(super) type Body = Either<Incoming, Full<Bytes>>;
 
@@ -86,9 +81,8 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let http1 = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(connector.clone());
+        let http1 =
+            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector.clone());
         let http2 = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -130,28 +124,16 @@ impl ControlAddress {
     /// Reads a base address such as `http://127.0.0.1:7777`. `None` unless it is `http` with a host and without a path.
     pub(crate) fn parse(address: &str) -> Option<Self> {
         let uri: Uri = address.parse().ok()?;
-        let plain =
-            uri.scheme() == Some(&Scheme::HTTP) && uri.path() == "/" && uri.query().is_none();
-        plain.then_some(Self {
-            scheme: Scheme::HTTP,
-            authority: uri.authority()?.clone(),
-        })
+        let plain = uri.scheme() == Some(&Scheme::HTTP) && uri.path() == "/" && uri.query().is_none();
+        plain.then_some(Self { scheme: Scheme::HTTP, authority: uri.authority()?.clone() })
     }
 }
 
 /// Forwards `request`, or answers it here when it isn't allowed or control can't be reached.
-pub(super) async fn answer(
-    upstream: &Upstream,
-    scope: Scope,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub(super) async fn answer(upstream: &Upstream, scope: Scope, request: Request<Incoming>) -> Response<Body> {
     let is_grpc = request.method() == Method::POST && has_grpc_content(request.headers());
     let path = request.uri().path();
-    let allowed = if is_grpc {
-        allow::grpc(scope, path)
-    } else {
-        allow::plain(request.method(), path)
-    };
+    let allowed = if is_grpc { allow::grpc(scope, path) } else { allow::plain(request.method(), path) };
     if !allowed {
         return refusal(is_grpc, request.method(), path);
     }
@@ -163,11 +145,7 @@ pub(super) async fn answer(
     };
     let (mut head, body) = request.into_parts();
     rewrite(&mut head, upstream, uri, is_grpc);
-    let client = if is_grpc {
-        &upstream.http2
-    } else {
-        &upstream.http1
-    };
+    let client = if is_grpc { &upstream.http2 } else { &upstream.http1 };
     match client.request(Request::from_parts(head, body)).await {
         Ok(mut response) => {
             remove_hop_by_hop(response.headers_mut());
@@ -197,36 +175,23 @@ fn rewrite(head: &mut http::request::Parts, upstream: &Upstream, uri: Uri, is_gr
     if !is_grpc {
         head.headers.remove(header::TE);
     }
-    let claims: Vec<HeaderName> = head
-        .headers
-        .keys()
-        .filter(|name| is_claim(name))
-        .cloned()
-        .collect();
+    let claims: Vec<HeaderName> = head.headers.keys().filter(|name| is_claim(name)).cloned().collect();
     for name in claims {
         head.headers.remove(name);
     }
     head.headers.insert(WORKER, upstream.credential.clone());
-    head.headers
-        .insert(upstream.identity.0.clone(), upstream.identity.1.clone());
+    head.headers.insert(upstream.identity.0.clone(), upstream.identity.1.clone());
     if let Some(authority) = authority {
         head.headers.insert(AUTHORITY, authority);
     }
     head.uri = uri;
-    head.version = if is_grpc {
-        Version::HTTP_2
-    } else {
-        Version::HTTP_11
-    };
+    head.version = if is_grpc { Version::HTTP_2 } else { Version::HTTP_11 };
     head.extensions.clear();
 }
 
 fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str();
-    CREDENTIALS.contains(&name)
-        || CREDENTIAL_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+    CREDENTIALS.contains(&name) || CREDENTIAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -248,14 +213,9 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 fn refusal(is_grpc: bool, method: &Method, path: &str) -> Response<Body> {
     if is_grpc {
-        return grpc_answer(Status::permission_denied(format!(
-            "a container may not call {path}"
-        )));
+        return grpc_answer(Status::permission_denied(format!("a container may not call {path}")));
     }
-    plain_answer(
-        StatusCode::FORBIDDEN,
-        format!("a container may not request {method} {path}\n"),
-    )
+    plain_answer(StatusCode::FORBIDDEN, format!("a container may not request {method} {path}\n"))
 }
 
 fn unreachable_control(is_grpc: bool, why: &str) -> Response<Body> {
@@ -274,10 +234,9 @@ fn grpc_answer(status: Status) -> Response<Body> {
 fn plain_answer(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Either::Right(Full::new(Bytes::from(text))));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -296,18 +255,11 @@ mod tests {
 
     #[test]
     fn claims_of_identity_are_recognised() {
-        for name in [
-            "authorization",
-            "cookie",
-            "x-modal-token-secret",
-            "x-homeport-task",
-            "x-modal-task-id",
-        ] {
+        for name in ["authorization", "cookie", "x-modal-token-secret", "x-homeport-task", "x-modal-task-id"]
+        {
             assert!(is_claim(&HeaderName::from_static(name)), "{name}");
         }
-        assert!(!is_claim(&HeaderName::from_static(
-            "x-modal-client-version"
-        )));
+        assert!(!is_claim(&HeaderName::from_static("x-modal-client-version")));
     }
 
     #[test]
@@ -317,9 +269,6 @@ mod tests {
         headers.insert("x-private", HeaderValue::from_static("1"));
         headers.insert("x-other", HeaderValue::from_static("1"));
         remove_hop_by_hop(&mut headers);
-        assert_eq!(
-            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-            ["x-other"]
-        );
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-other"]);
     }
 }

@@ -34,11 +34,7 @@ pub(super) fn write(directory: &Path, owner: u32, files: &[File]) -> Result<Vec<
         let source = directory.join(number.to_string());
         fs::write(&source, &file.data).map_err(failed(&source))?;
         own(&source, owner, 0o444).map_err(failed(&source))?;
-        binds.push(Bind {
-            source,
-            target,
-            read_only: true,
-        });
+        binds.push(Bind { source, target, read_only: true });
     }
     Ok(binds)
 }
@@ -52,9 +48,7 @@ fn own(path: &Path, owner: u32, mode: u32) -> std::io::Result<()> {
 fn target(path: &str) -> Result<PathBuf, SiteError> {
     let refused = || SiteError::FilePath(path.to_owned());
     let below = Path::new(path).strip_prefix(PLACE).map_err(|_| refused())?;
-    let plain = below
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
+    let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
     if below.as_os_str().is_empty() || !plain || path.contains('\0') {
         return Err(refused());
     }
@@ -67,19 +61,11 @@ mod tests {
 
     #[test]
     fn only_plain_paths_below_the_place_are_taken() {
-        assert_eq!(
-            target("/__modal/args.bin").unwrap(),
-            Path::new("/__modal/args.bin")
-        );
+        assert_eq!(target("/__modal/args.bin").unwrap(), Path::new("/__modal/args.bin"));
         assert_eq!(target("/__modal/a/b").unwrap(), Path::new("/__modal/a/b"));
-        for path in [
-            "/__modal",
-            "/__modal/",
-            "/__modal/../etc/passwd",
-            "/etc/passwd",
-            "__modal/a",
-            "/__modalx/a",
-        ] {
+        for path in
+            ["/__modal", "/__modal/", "/__modal/../etc/passwd", "/etc/passwd", "__modal/a", "/__modalx/a"]
+        {
             assert!(target(path).is_err(), "{path}");
         }
     }
@@ -88,21 +74,12 @@ mod tests {
     fn files_are_unreachable_for_others_and_readable_within() {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().join("files");
-        let file = File {
-            path: "/__modal/args.bin".into(),
-            data: b"secret".as_slice().into(),
-        };
+        let file = File { path: "/__modal/args.bin".into(), data: b"secret".as_slice().into() };
         let binds = write(&directory, 0, std::slice::from_ref(&file)).unwrap();
         assert_eq!(fs::read(&binds[0].source).unwrap(), b"secret");
         assert!(binds[0].read_only);
-        assert_eq!(
-            fs::metadata(&directory).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
-        assert_eq!(
-            fs::metadata(&binds[0].source).unwrap().permissions().mode() & 0o777,
-            0o444
-        );
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&binds[0].source).unwrap().permissions().mode() & 0o777, 0o444);
 
         fs::remove_dir_all(&directory).unwrap();
         assert!(write(&directory, 0, &[file.clone(), file]).is_err());

@@ -16,7 +16,7 @@ use crate::orders::Signals;
 use crate::output::Source;
 use crate::process;
 use crate::proxy::{Identity, Scope};
-use crate::site::{Command, Plan, Site};
+use crate::site::{Command, LeaveOut, Plan, Site};
 use crate::task::limits;
 
 /// Longest command that a message shows, in characters.
@@ -66,6 +66,7 @@ async fn run(
     let shown = shown(&order.argv);
     let mut env = order.env;
     node.options.host_environment.complete_build(&mut env);
+    env.entry("HF_ENDPOINT".to_owned()).or_insert_with(|| format!("http://{}", node.options.listen));
     let command = Command {
         argv: order.argv,
         env,
@@ -74,8 +75,7 @@ async fn run(
         limits: limits(order.limits.as_ref()),
         devices: order.devices,
     };
-    let (site, exit) =
-        process::run(node, site, command, Source::Step(id), signals, async |_| {}).await?;
+    let (site, exit) = process::run(node, site, command, Source::Step(id), signals, async |_| {}).await?;
     let failed = match exit {
         Ok(exit) if exit.status == ExitStatus::Code(0) => None,
         Ok(exit) => Some(Ok(ended(&shown, exit, signals.borrow().kill))),
@@ -85,24 +85,18 @@ async fn run(
         site.dismantle().await;
         return failed;
     }
-    let (site, snapshot) = site.commit(node).await?;
+    let leave_out = if order.keep_only.is_empty() { LeaveOut::Place } else { LeaveOut::BindsOnly };
+    let (site, snapshot) = site.commit(node, leave_out).await?;
     site.dismantle().await;
     let mut snapshot = snapshot?;
     if !order.keep_only.is_empty() {
         let store = Arc::clone(&node.store);
         snapshot = blocking(move || keep_only(&store, snapshot, &order.keep_only)).await??;
     }
-    Ok(End::Result(StepResult {
-        snapshot: snapshot.to_string(),
-        config_json: String::new(),
-    }))
+    Ok(End::Result(StepResult { snapshot: snapshot.to_string(), config_json: String::new() }))
 }
 
-fn keep_only(
-    store: &Store,
-    snapshot: SnapshotId,
-    kept: &[String],
-) -> Result<SnapshotId, StepError> {
+fn keep_only(store: &Store, snapshot: SnapshotId, kept: &[String]) -> Result<SnapshotId, StepError> {
     let tree = store.tree(&snapshot)?;
     let layer = keep::only(&tree, kept).map_err(StepError::Keep)?;
     Ok(store.put_tree(&layer)?)
@@ -113,9 +107,8 @@ fn ended(command: &str, exit: Exit, killed: bool) -> End {
     let (message, exit_code) = match exit.status {
         ExitStatus::Signal(_) if killed => ("it was cancelled".to_owned(), None),
         _ if exit.out_of_memory => {
-            let message = format!(
-                "`{command}` ran out of memory; give the build more, or let it do less at a time"
-            );
+            let message =
+                format!("`{command}` ran out of memory; give the build more, or let it do less at a time");
             (message, code(exit.status))
         }
         ExitStatus::Code(code) => (format!("`{command}` exited with code {code}"), Some(code)),
@@ -150,20 +143,9 @@ mod tests {
 
     #[test]
     fn script_is_shown_without_its_shell_and_shortened() {
-        let argv = |words: &[&str]| {
-            words
-                .iter()
-                .map(|word| word.to_string())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            shown(&argv(&["/bin/sh", "-c", "pip install\n  x"])),
-            "pip install x"
-        );
+        let argv = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+        assert_eq!(shown(&argv(&["/bin/sh", "-c", "pip install\n  x"])), "pip install x");
         assert_eq!(shown(&argv(&["pip", "install", "x"])), "pip install x");
-        assert_eq!(
-            shown(&argv(&["é".repeat(500).as_str()])).chars().count(),
-            SHOWN + 1
-        );
+        assert_eq!(shown(&argv(&["é".repeat(500).as_str()])).chars().count(), SHOWN + 1);
     }
 }

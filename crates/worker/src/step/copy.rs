@@ -25,10 +25,9 @@ enum StepError {
 pub(super) async fn carry_out(node: &Arc<Node>, order: CopyFiles) -> End {
     let store = Arc::clone(&node.store);
     match blocking(move || carry_out_blocking(&store, &order)).await {
-        Ok(Ok(snapshot)) => End::Result(StepResult {
-            snapshot: snapshot.to_string(),
-            config_json: String::new(),
-        }),
+        Ok(Ok(snapshot)) => {
+            End::Result(StepResult { snapshot: snapshot.to_string(), config_json: String::new() })
+        }
         Ok(Err(error)) => failure(&error),
         Err(error) => failure(&error),
     }

@@ -15,8 +15,7 @@ pub(crate) fn only(tree: &Tree, kept: &[String]) -> Result<Tree, String> {
     let mut paths = Vec::with_capacity(kept.len());
     for path in kept {
         let plain = components(path).filter(|parts| !parts.is_empty());
-        let parts =
-            plain.ok_or_else(|| format!("`{path}` is not an absolute path of a directory"))?;
+        let parts = plain.ok_or_else(|| format!("`{path}` is not an absolute path of a directory"))?;
         if tree.directory(path.as_bytes()).is_none() {
             return Err(format!("the command made no directory `{path}`"));
         }
@@ -72,50 +71,30 @@ mod tests {
         let mut tree = Tree::new(Metadata::with_mode(0o755));
         for path in files {
             let content = FileContent::Inline(path.as_bytes().into());
-            let leaf = Leaf {
-                metadata: Metadata::with_mode(0o644),
-                kind: LeafKind::File(content),
-            };
+            let leaf = Leaf { metadata: Metadata::with_mode(0o644), kind: LeafKind::File(content) };
             tree.insert_leaf(path.as_bytes(), leaf).unwrap();
         }
         tree
     }
 
     fn paths(tree: &Tree) -> Vec<String> {
-        tree.walk()
-            .map(|(path, _)| String::from_utf8(path).unwrap())
-            .collect()
+        tree.walk().map(|(path, _)| String::from_utf8(path).unwrap()).collect()
     }
 
     #[test]
     fn only_the_named_directories_and_the_way_to_them_stay() {
-        let whole = tree(&[
-            "/a/b/one",
-            "/a/b/deep/two",
-            "/a/c/three",
-            "/d/four",
-            "/bin/sh",
-        ]);
+        let whole = tree(&["/a/b/one", "/a/b/deep/two", "/a/c/three", "/d/four", "/bin/sh"]);
         let kept = only(&whole, &["/a/b".to_owned(), "/d".to_owned()]).unwrap();
-        assert_eq!(
-            paths(&kept),
-            paths(&tree(&["/a/b/one", "/a/b/deep/two", "/d/four"]))
-        );
+        assert_eq!(paths(&kept), paths(&tree(&["/a/b/one", "/a/b/deep/two", "/d/four"])));
         assert_eq!(kept.leaves.len(), 3);
-        assert_eq!(
-            kept.id(),
-            tree(&["/a/b/one", "/a/b/deep/two", "/d/four"]).id()
-        );
+        assert_eq!(kept.id(), tree(&["/a/b/one", "/a/b/deep/two", "/d/four"]).id());
     }
 
     #[test]
     fn path_that_is_no_directory_is_named() {
         let whole = tree(&["/a/file"]);
         for path in ["/a/file", "/missing", "a", "/", "/a/../a"] {
-            assert!(
-                only(&whole, &[path.to_owned()]).unwrap_err().contains(path),
-                "{path}"
-            );
+            assert!(only(&whole, &[path.to_owned()]).unwrap_err().contains(path), "{path}");
         }
     }
 }

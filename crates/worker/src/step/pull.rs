@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use homeport_image::base::{BaseError, Credentials, Log};
+use homeport_image::base::{Credentials, Log};
 use homeport_proto::worker::step_ended::End;
 use homeport_proto::worker::{PullBase, StepResult};
 use tokio::sync::{mpsc, watch};
@@ -14,12 +14,8 @@ use crate::orders::Signals;
 use crate::output::{self, Source};
 
 #[derive(Debug, thiserror::Error)]
-enum StepError {
-    #[error(transparent)]
-    Base(#[from] BaseError),
-    #[error("the configuration of the image can't be written down")]
-    Config(#[from] serde_json::Error),
-}
+#[error("the configuration of the image can't be written down: {0}")]
+struct UnwritableConfig(serde_json::Error);
 
 pub(super) async fn carry_out(
     node: &Arc<Node>,
@@ -27,10 +23,8 @@ pub(super) async fn carry_out(
     order: PullBase,
     signals: &mut watch::Receiver<Signals>,
 ) -> End {
-    let credentials = (!order.username.is_empty()).then_some(Credentials {
-        username: order.username,
-        password: order.password,
-    });
+    let credentials = (!order.username.is_empty())
+        .then_some(Credentials { username: order.username, password: order.password });
     let source = Source::Step(id);
     // Unbounded, because a log can't wait; it holds no more lines than a pull has events.
     let (log, mut lines) = mpsc::unbounded_channel();
@@ -38,9 +32,7 @@ pub(super) async fn carry_out(
         // After a cancel nobody reads them any more.
         let _ = log.send(format!("{line}\n"));
     });
-    let resolve = node
-        .bases
-        .resolve(&order.reference, credentials.as_ref(), &log);
+    let resolve = node.bases.resolve(&order.reference, credentials.as_ref(), &log);
     tokio::pin!(resolve);
     let resolved = loop {
         tokio::select! {
@@ -52,15 +44,12 @@ pub(super) async fn carry_out(
     while let Ok(line) = lines.try_recv() {
         output::say(&node.reports, &source, line).await;
     }
-    match resolved
-        .map_err(StepError::from)
-        .and_then(|(snapshot, config)| {
-            Ok(StepResult {
-                snapshot: snapshot.to_string(),
-                config_json: serde_json::to_string(&config)?,
-            })
-        }) {
-        Ok(result) => End::Result(result),
-        Err(error) => failure(&error),
+    let (snapshot, config) = match resolved {
+        Ok(base) => base,
+        Err(error) => return failure(&error),
+    };
+    match serde_json::to_string(&config) {
+        Ok(config_json) => End::Result(StepResult { snapshot: snapshot.to_string(), config_json }),
+        Err(error) => failure(&UnwritableConfig(error)),
     }
 }

@@ -54,42 +54,23 @@ impl WorkerLink for Service {
         &self,
         request: Request<Streaming<Report>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        if request
-            .metadata()
-            .get("x-homeport-worker")
-            .is_none_or(|word| word != CREDENTIAL)
-        {
+        if request.metadata().get("x-homeport-worker").is_none_or(|word| word != CREDENTIAL) {
             return Err(Status::unauthenticated("wrong credential"));
         }
         let mut reports = request.into_inner();
-        let Some(Report {
-            report: Some(Kind::Hello(hello)),
-        }) = reports.message().await?
-        else {
+        let Some(Report { report: Some(Kind::Hello(hello)) }) = reports.message().await? else {
             return Err(Status::invalid_argument("no hello"));
         };
         let (orders, stream) = mpsc::channel(16);
-        self.attached
-            .send(Link {
-                hello,
-                orders,
-                reports: Mutex::new(reports),
-            })
-            .await
-            .unwrap();
+        self.attached.send(Link { hello, orders, reports: Mutex::new(reports) }).await.unwrap();
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
 /// Answers with what control would see of a container's request.
 async fn seen(Path(name): Path<String>, headers: HeaderMap) -> String {
-    let header = |name| {
-        headers
-            .get(name)
-            .map_or("-", |value: &axum::http::HeaderValue| {
-                value.to_str().unwrap()
-            })
-    };
+    let header =
+        |name| headers.get(name).map_or("-", |value: &axum::http::HeaderValue| value.to_str().unwrap());
     format!(
         "{name} {} {} {}\n",
         header("x-homeport-task"),
@@ -107,36 +88,33 @@ impl Control {
             .into_axum_router()
             .route("/blobs/{name}", get(seen));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Arc::new(Self {
-            address,
-            attached: Mutex::new(links),
-        })
+        Arc::new(Self { address, attached: Mutex::new(links) })
     }
 
     /// The next worker that attaches.
     pub(crate) async fn attached(&self) -> Link {
         let mut attached = self.attached.lock().await;
-        tokio::time::timeout(PATIENCE, attached.recv())
-            .await
-            .expect("no worker attaches")
-            .unwrap()
+        tokio::time::timeout(PATIENCE, attached.recv()).await.expect("no worker attaches").unwrap()
     }
 }
 
 impl Link {
     pub(crate) async fn order(&self, order: OrderKind) {
-        self.orders
-            .send(Ok(Order { order: Some(order) }))
-            .await
-            .unwrap();
+        self.orders.send(Ok(Order { order: Some(order) })).await.unwrap();
     }
 
     pub(crate) async fn report(&self) -> Kind {
         let mut reports = self.reports.lock().await;
-        let report = tokio::time::timeout(PATIENCE, reports.message())
-            .await
-            .expect("no report comes");
+        let report = tokio::time::timeout(PATIENCE, reports.message()).await.expect("no report comes");
         report.unwrap().expect("the stream ended").report.unwrap()
+    }
+
+    /// Hears the worker out until it leaves, as control does.
+    pub(crate) async fn until_closed(self) {
+        let mut reports = self.reports.into_inner();
+        while let Ok(Some(_)) =
+            tokio::time::timeout(PATIENCE, reports.message()).await.expect("the worker stays")
+        {}
     }
 
     /// All reports up to the end of `id`.
@@ -146,10 +124,8 @@ impl Link {
 
     /// All reports up to the end of the last of `ids`. Nothing may be reported after an end.
     pub(crate) async fn until_all_ended(&self, ids: &[&str]) -> HashMap<String, Story> {
-        let mut stories: HashMap<String, Story> = ids
-            .iter()
-            .map(|id| (id.to_string(), Story::default()))
-            .collect();
+        let mut stories: HashMap<String, Story> =
+            ids.iter().map(|id| (id.to_string(), Story::default())).collect();
         while stories.values().any(|story| !story.ended()) {
             hear(&mut stories, self.report().await);
         }
@@ -209,9 +185,7 @@ fn hear(stories: &mut HashMap<String, Story>, report: Kind) {
 }
 
 fn live<'a>(stories: &'a mut HashMap<String, Story>, id: &str) -> &'a mut Story {
-    let story = stories
-        .get_mut(id)
-        .unwrap_or_else(|| panic!("a report on `{id}`"));
+    let story = stories.get_mut(id).unwrap_or_else(|| panic!("a report on `{id}`"));
     assert!(!story.ended(), "a report after the end of `{id}`");
     story
 }

@@ -45,25 +45,16 @@ pub(crate) struct Machine {
 impl Machine {
     /// A worker that has attached.
     pub(crate) async fn start() -> (Self, Link) {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "these tests make containers and need root"
-        );
+        assert!(rustix::process::geteuid().is_root(), "these tests make containers and need root");
         let alone = ONE.lock().await;
         let directory = tempfile::tempdir().unwrap();
         // Containers reach their roots in it with ids of their own.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
         let place = directory.path();
         let store = Arc::new(Store::open(&place.join("store")).unwrap());
-        let fs =
-            SnapshotFs::open(Arc::clone(&store), &place.join("fs"), BackendChoice::Auto).unwrap();
-        let name = format!(
-            "work-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let runtime =
-            Arc::new(Runtime::open(RuntimeOptions::new(place.join("runtime"), name)).unwrap());
+        let fs = SnapshotFs::open(Arc::clone(&store), &place.join("fs"), BackendChoice::Auto).unwrap();
+        let name = format!("work-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let runtime = Arc::new(Runtime::open(RuntimeOptions::new(place.join("runtime"), name)).unwrap());
         runtime.recover().unwrap();
         let bases = Bases::new(Arc::clone(&store), BaseOptions::new(place.join("cache")));
         let image = store.put_tree(&busybox(&store)).unwrap();
@@ -73,44 +64,27 @@ impl Machine {
         let bundle = place.join("bundle.crt");
         fs::write(&bundle, "certificates").unwrap();
         options.host_environment = HostEnvironment::read([
-            (
-                "SSL_CERT_FILE".to_owned(),
-                bundle.to_str().unwrap().to_owned(),
-            ),
-            (
-                "PIP_INDEX_URL".to_owned(),
-                "http://index.example/simple".to_owned(),
-            ),
+            ("SSL_CERT_FILE".to_owned(), bundle.to_str().unwrap().to_owned()),
+            ("PIP_INDEX_URL".to_owned(), "http://index.example/simple".to_owned()),
         ]);
         options.cdi_dirs = Vec::new();
-        let parts = (
-            Arc::clone(&store),
-            Arc::new(fs),
-            Arc::clone(&runtime),
-            Arc::new(bases),
-        );
+        let parts = (Arc::clone(&store), Arc::new(fs), Arc::clone(&runtime), Arc::new(bases));
         let worker = Worker::new(options, parts.0, parts.1, parts.2, parts.3).unwrap();
         let shutdown = CancellationToken::new();
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         let link = control.attached().await;
-        (
-            Self {
-                store,
-                runtime,
-                image,
-                control,
-                shutdown,
-                worker,
-                directory,
-                _alone: alone,
-            },
-            link,
-        )
+        (Self { store, runtime, image, control, shutdown, worker, directory, _alone: alone }, link)
+    }
+
+    /// Tells the worker to stop.
+    pub(crate) fn begin_stop(&self) {
+        self.shutdown.cancel();
     }
 
     /// Stops the worker; nothing of its orders may be left.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self, link: Link) {
         self.shutdown.cancel();
+        link.until_closed().await;
         (&mut self.worker).await.unwrap();
         self.assert_bare();
         let recovered = self.runtime.shutdown().unwrap();
@@ -156,11 +130,7 @@ impl Machine {
 
     /// A step that runs a shell script.
     pub(crate) fn command(&self, script: &str) -> RunCommand {
-        RunCommand {
-            layers: vec![self.image.to_string()],
-            argv: shell(script),
-            ..RunCommand::default()
-        }
+        RunCommand { layers: vec![self.image.to_string()], argv: shell(script), ..RunCommand::default() }
     }
 
     pub(crate) fn tree(&self, snapshot: &str) -> Arc<Tree> {
@@ -173,24 +143,15 @@ impl Machine {
         result
             .walk()
             .filter(|(path, _)| image.get(path).is_none())
-            .map(|(path, _)| {
-                (
-                    String::from_utf8(path.clone()).unwrap(),
-                    self.read(&result, &path),
-                )
-            })
+            .map(|(path, _)| (String::from_utf8(path.clone()).unwrap(), self.read(&result, &path)))
             .collect()
     }
 
     pub(crate) fn read(&self, tree: &Tree, path: &[u8]) -> String {
         match tree.get(path) {
-            Some(homeport_content::EntryRef::Leaf(
-                _,
-                Leaf {
-                    kind: LeafKind::File(content),
-                    ..
-                },
-            )) => String::from_utf8(self.store.read_content(content).unwrap()).unwrap(),
+            Some(homeport_content::EntryRef::Leaf(_, Leaf { kind: LeafKind::File(content), .. })) => {
+                String::from_utf8(self.store.read_content(content).unwrap()).unwrap()
+            }
             _ => String::new(),
         }
     }
@@ -212,85 +173,41 @@ fn shell(script: &str) -> Vec<String> {
 }
 
 pub(crate) fn signal(id: &str, signal: Signal) -> OrderKind {
-    OrderKind::SignalTask(SignalTask {
-        task_id: id.to_owned(),
-        signal: signal.into(),
-    })
+    OrderKind::SignalTask(SignalTask { task_id: id.to_owned(), signal: signal.into() })
 }
 
 pub(crate) fn step(id: &str, step: Step) -> OrderKind {
-    OrderKind::RunStep(RunStep {
-        step_id: id.to_owned(),
-        step: Some(step),
-    })
+    OrderKind::RunStep(RunStep { step_id: id.to_owned(), step: Some(step) })
 }
 
 pub(crate) fn memory(bytes: u64) -> Limits {
-    Limits {
-        memory_bytes: bytes,
-        ..Limits::default()
-    }
+    Limits { memory_bytes: bytes, ..Limits::default() }
 }
 
 fn busybox(store: &Store) -> Tree {
-    assert!(
-        Path::new(BUSYBOX).exists(),
-        "{BUSYBOX} is missing: install the package busybox-static"
-    );
+    assert!(Path::new(BUSYBOX).exists(), "{BUSYBOX} is missing: install the package busybox-static");
     let mut tree = Tree::new(Metadata::with_mode(0o755));
-    for (path, mode) in [
-        ("bin", 0o755),
-        ("etc", 0o755),
-        ("root", 0o700),
-        ("tmp", 0o1777),
-    ] {
+    for (path, mode) in [("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777)] {
         tree.root.entries.insert(
             path.as_bytes().into(),
-            Entry::Directory(Box::new(homeport_content::Directory::new(
-                Metadata::with_mode(mode),
-            ))),
+            Entry::Directory(Box::new(homeport_content::Directory::new(Metadata::with_mode(mode)))),
         );
     }
     let mut put = |path: &str, mode, kind| {
-        tree.insert_leaf(
-            path.as_bytes(),
-            Leaf {
-                metadata: Metadata::with_mode(mode),
-                kind,
-            },
-        )
-        .unwrap();
+        tree.insert_leaf(path.as_bytes(), Leaf { metadata: Metadata::with_mode(mode), kind }).unwrap();
     };
-    let program = store
-        .file_content(fs::File::open(BUSYBOX).unwrap())
-        .unwrap();
+    let program = store.file_content(fs::File::open(BUSYBOX).unwrap()).unwrap();
     put("bin/busybox", 0o755, LeafKind::File(program));
     let applets = Command::new(BUSYBOX).arg("--list").output().unwrap().stdout;
-    for applet in String::from_utf8(applets)
-        .unwrap()
-        .lines()
-        .filter(|applet| *applet != "busybox")
-    {
-        put(
-            &format!("bin/{applet}"),
-            0o777,
-            LeafKind::Symlink(b"busybox".as_slice().into()),
-        );
+    for applet in String::from_utf8(applets).unwrap().lines().filter(|applet| *applet != "busybox") {
+        put(&format!("bin/{applet}"), 0o777, LeafKind::Symlink(b"busybox".as_slice().into()));
     }
     let passwd = "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n";
-    put(
-        "etc/passwd",
-        0o644,
-        LeafKind::File(store.file_content(passwd.as_bytes()).unwrap()),
-    );
+    put("etc/passwd", 0o644, LeafKind::File(store.file_content(passwd.as_bytes()).unwrap()));
     put(
         "etc/group",
         0o644,
-        LeafKind::File(
-            store
-                .file_content("root:x:0:\napp:x:1000:\n".as_bytes())
-                .unwrap(),
-        ),
+        LeafKind::File(store.file_content("root:x:0:\napp:x:1000:\n".as_bytes()).unwrap()),
     );
     tree
 }

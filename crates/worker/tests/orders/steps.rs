@@ -6,7 +6,7 @@ use homeport_content::{FileContent, Leaf, LeafKind, Metadata, Tree};
 use homeport_proto::worker::order::Order as OrderKind;
 use homeport_proto::worker::run_step::Step;
 use homeport_proto::worker::step_ended::End;
-use homeport_proto::worker::{CancelStep, CopyFiles, PullBase, StepFailure};
+use homeport_proto::worker::{CancelStep, CopyFiles, File, PullBase, StepFailure};
 
 use crate::control::Story;
 use crate::machine::{Machine, memory, step};
@@ -21,7 +21,7 @@ fn failure(story: &Story) -> &StepFailure {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn command_is_run_as_its_user_and_what_it_wrote_is_the_result() {
     let (machine, link) = Machine::start().await;
-    let script = "id -un; echo index=$PIP_INDEX_URL; echo $NAME; echo hello > /tmp/made
+    let script = "id -un; echo index=$PIP_INDEX_URL; echo $NAME $HF_ENDPOINT; echo hello > /tmp/made
         wget -q -O - http://127.0.0.1:10101/blobs/b-1; echo warning >&2";
     let mut command = machine.command(script);
     command.user = "app".into();
@@ -30,18 +30,16 @@ async fn command_is_run_as_its_user_and_what_it_wrote_is_the_result() {
     let story = link.until_ended("st-1").await;
 
     let snapshot = story.snapshot();
-    let expected = "app\nindex=http://index.example/simple\nvalue\nb-1 - st-1 worker-word\n";
-    assert_eq!(
-        (story.stdout.as_str(), story.stderr.as_str()),
-        (expected, "warning\n")
-    );
+    let expected =
+        "app\nindex=http://index.example/simple\nvalue http://127.0.0.1:10101\nb-1 - st-1 worker-word\n";
+    assert_eq!((story.stdout.as_str(), story.stderr.as_str()), (expected, "warning\n"));
     let added = machine.added(&snapshot);
     assert_eq!(added.len(), 1, "{added:?}");
     let tree = machine.tree(&snapshot);
     assert_eq!(machine.read(&tree, b"tmp/made"), "hello\n");
     assert_eq!(tree.get(b"tmp/made").unwrap().metadata().uid, 1000);
     machine.assert_bare();
-    machine.stop().await;
+    machine.stop(link).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,51 +49,44 @@ async fn failed_command_tells_its_code_and_leaves_nothing() {
     link.order(step("st-1", Step::RunCommand(command))).await;
     let story = link.until_ended("st-1").await;
     assert_eq!(failure(&story).exit_code, Some(9));
-    assert!(
-        failure(&story).message.ends_with("exited with code 9"),
-        "{story:?}"
-    );
+    assert!(failure(&story).message.ends_with("exited with code 9"), "{story:?}");
     assert_eq!(story.stdout, "before\n");
 
     let mut hungry = machine.command("exec tail /dev/zero");
     hungry.limits = Some(memory(64 << 20));
     link.order(step("st-2", Step::RunCommand(hungry))).await;
     let story = link.until_ended("st-2").await;
-    assert!(
-        failure(&story).message.contains("out of memory"),
-        "{story:?}"
-    );
+    assert!(failure(&story).message.contains("out of memory"), "{story:?}");
     machine.assert_bare();
-    machine.stop().await;
+    machine.stop(link).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kept_directories_stand_alone_in_the_result() {
     let (machine, link) = Machine::start().await;
-    let mut command = machine.command("mkdir -p /pkg/a /__modal/deps /other; echo 1 > /pkg/a/b; echo 2 > /__modal/deps/c; echo 3 > /other/d");
-    command.keep_only = vec!["/other".into()];
-    link.order(step("st-1", Step::RunCommand(command))).await;
-    let snapshot = link.until_ended("st-1").await.snapshot();
-    let paths: Vec<String> = machine
-        .tree(&snapshot)
-        .walk()
-        .map(|(path, _)| String::from_utf8(path).unwrap())
-        .collect();
-    assert_eq!(
-        paths
-            .iter()
-            .map(|path| path.trim_matches('/'))
-            .filter(|path| !path.is_empty())
-            .collect::<Vec<_>>(),
-        ["other", "other/d"]
-    );
+    let script = ". /__modal/script; mkdir -p /pkg/a /__modal/deps /other; echo 2 > /__modal/deps/c; echo 3 > /other/d";
+    for (id, keep, expected) in [
+        ("st-1", "/pkg", ["pkg", "pkg/a", "pkg/a/b"].as_slice()),
+        ("st-2", "/__modal/deps", &["__modal", "__modal/deps", "__modal/deps/c"]),
+    ] {
+        let mut command = machine.command(script);
+        let script = b"mkdir -p /pkg/a; echo 1 > /pkg/a/b".as_slice();
+        command.files = vec![File { path: "/__modal/script".into(), data: script.into() }];
+        command.keep_only = vec![keep.into()];
+        link.order(step(id, Step::RunCommand(command))).await;
+        let tree = machine.tree(&link.until_ended(id).await.snapshot());
+        let paths: Vec<String> = tree.walk().map(|(path, _)| String::from_utf8(path).unwrap()).collect();
+        let paths: Vec<&str> =
+            paths.iter().map(|path| path.trim_matches('/')).filter(|path| !path.is_empty()).collect();
+        assert_eq!(paths, expected);
+    }
 
     let mut command = machine.command("true");
     command.keep_only = vec!["/missing".into()];
-    link.order(step("st-2", Step::RunCommand(command))).await;
-    let story = link.until_ended("st-2").await;
+    link.order(step("st-3", Step::RunCommand(command))).await;
+    let story = link.until_ended("st-3").await;
     assert!(failure(&story).message.contains("/missing"), "{story:?}");
-    machine.stop().await;
+    machine.stop(link).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,24 +96,18 @@ async fn cancelled_steps_end_whether_they_run_or_wait() {
     let count = std::thread::available_parallelism().unwrap().get() + 2;
     let ids: Vec<String> = (0..count).map(|n| format!("st-{n}")).collect();
     for id in &ids {
-        link.order(step(id, Step::RunCommand(machine.command("sleep 1000"))))
-            .await;
+        link.order(step(id, Step::RunCommand(machine.command("sleep 1000")))).await;
     }
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     for id in &ids {
-        link.order(OrderKind::CancelStep(CancelStep {
-            step_id: id.clone(),
-        }))
-        .await;
+        link.order(OrderKind::CancelStep(CancelStep { step_id: id.clone() })).await;
     }
-    let stories = link
-        .until_all_ended(&ids.iter().map(String::as_str).collect::<Vec<_>>())
-        .await;
+    let stories = link.until_all_ended(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
     for story in stories.values() {
         assert!(failure(story).message.contains("cancelled"), "{story:?}");
     }
     machine.assert_bare();
-    machine.stop().await;
+    machine.stop(link).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,9 +118,7 @@ async fn files_are_copied_between_snapshots() {
         metadata: Metadata::with_mode(0o644),
         kind: LeafKind::File(FileContent::Inline(text.as_bytes().into())),
     };
-    context
-        .insert_leaf(b"app/main.py", leaf("print()"))
-        .unwrap();
+    context.insert_leaf(b"app/main.py", leaf("print()")).unwrap();
     let context = machine.store.put_tree(&context).unwrap();
     let copy = CopyFiles {
         base: machine.image.to_string(),
@@ -144,37 +127,23 @@ async fn files_are_copied_between_snapshots() {
         destination: "code/".into(),
         workdir: "/root".into(),
     };
-    link.order(step("st-1", Step::CopyFiles(copy.clone())))
-        .await;
+    link.order(step("st-1", Step::CopyFiles(copy.clone()))).await;
     let snapshot = link.until_ended("st-1").await.snapshot();
-    assert_eq!(
-        machine.read(&machine.tree(&snapshot), b"root/code/main.py"),
-        "print()"
-    );
+    assert_eq!(machine.read(&machine.tree(&snapshot), b"root/code/main.py"), "print()");
 
-    link.order(step(
-        "st-2",
-        Step::CopyFiles(CopyFiles {
-            sources: vec!["nothing".into()],
-            ..copy
-        }),
-    ))
-    .await;
+    link.order(step("st-2", Step::CopyFiles(CopyFiles { sources: vec!["nothing".into()], ..copy }))).await;
     let story = link.until_ended("st-2").await;
     assert!(failure(&story).message.contains("nothing"), "{story:?}");
-    machine.stop().await;
+    machine.stop(link).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn base_that_can_not_be_had_fails_with_a_reason() {
     let (machine, link) = Machine::start().await;
     // Nobody listens there, and no archive has an image of this name.
-    let pull = PullBase {
-        reference: "127.0.0.1:9/none/such:1".into(),
-        ..PullBase::default()
-    };
+    let pull = PullBase { reference: "127.0.0.1:9/none/such:1".into(), ..PullBase::default() };
     link.order(step("st-1", Step::PullBase(pull))).await;
     let story = link.until_ended("st-1").await;
     assert!(failure(&story).message.contains("127.0.0.1:9"), "{story:?}");
-    machine.stop().await;
+    machine.stop(link).await;
 }
