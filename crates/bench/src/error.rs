@@ -1,5 +1,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use homeport_content::PathError;
 use homeport_fs::FsError;
@@ -89,6 +90,52 @@ pub enum BenchError {
         found: u64,
         /// What there is.
         expected: u64,
+    },
+    /// The client failed to run the program.
+    #[error("the client ended with {status}; the end of its output:\n{output}")]
+    Client {
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it wrote.
+        output: String,
+    },
+    /// The client's process cannot be waited for.
+    #[error("the client's process is lost")]
+    ClientLost(#[source] io::Error),
+    /// The client did not end.
+    #[error("the client did not end within {0} s and was killed")]
+    ClientStuck(u64),
+    /// The server's records cannot be had.
+    #[error("cannot get `{url}`: {reason}")]
+    Server {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server does not know something about a start.
+    #[error("the server has no record of the {milestone} of the container of function {function}")]
+    NoRecord {
+        /// The function.
+        function: String,
+        /// What it should have recorded.
+        milestone: &'static str,
+    },
+    /// The container whose root was to be used has gone.
+    #[error("there is no container of task `{task}` in `{dir}`")]
+    NoBundle {
+        /// The task.
+        task: String,
+        /// Where containers are described.
+        dir: PathBuf,
+    },
+    /// `runc` could not run a container.
+    #[error("`runc run` of `{command}` failed: {output}")]
+    Runc {
+        /// What was to run inside.
+        command: String,
+        /// What it wrote.
+        output: String,
     },
     /// A thread of the benchmark could not be started.
     #[error("cannot start a thread")]

@@ -1,9 +1,9 @@
 //! Benchmarks: what Homeport's own parts cost, beside the plain thing in the same run.
 //!
 //! Each benchmark is one function that takes options and gives a report, which can be shown as a
-//! table or serialized. [`run_image`] measures mounted images beside plain files. A figure
-//! is never given alone: its peer is measured in turns with it, and the ratio is that of the
-//! turns, because both move together with whatever else the machine does.
+//! table or serialized. [`run_image`] measures mounted images beside plain files, in
+//! turns, because both move together with whatever else the machine does. [`run_start`] measures
+//! cold starts of containers through the real client, beside plain `runc`.
 //!
 //! Absent: microbenchmarks of functions, and a judgement: the reports carry the aims, people
 //! decide.
@@ -14,6 +14,7 @@ mod interruption;
 mod machine;
 mod mounts;
 mod scratch;
+mod start;
 mod statistics;
 mod table;
 
@@ -21,4 +22,6 @@ pub use error::BenchError;
 pub use image::report::{Aim, Comparison, ImageReport, MountReport, Warmth};
 pub use image::{ImageOptions, run_image};
 pub use machine::{ByteCount, Machine, ParseByteCountError};
+pub use start::report::{Stage, StartReport};
+pub use start::{StartOptions, run_start};
 pub use statistics::Summary;

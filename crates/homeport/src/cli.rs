@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use homeport_bench::ByteCount;
 use homeport_hub::{RepoId, RevisionName};
 use serde::Deserialize;
 
@@ -75,6 +76,11 @@ pub(crate) enum Command {
     Models {
         #[command(subcommand)]
         command: ModelsCommand,
+    },
+    /// Measure what Homeport costs on this machine
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
     },
     /// Print a completion script: homeport completions bash > /etc/bash_completion.d/homeport
     Completions {
@@ -181,6 +187,50 @@ pub(crate) struct ImportFlags {
     /// Branch that is to point at it
     #[arg(long, default_value = RevisionName::MAIN)]
     pub(crate) revision: RevisionName,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Mount a large image and read from it, beside the same files without an image
+    ///
+    /// Needs root and no server. All files are removed at the end, also after Ctrl-C.
+    Image(BenchImageFlags),
+    /// Start containers on the running server and say where the time goes
+    ///
+    /// Needs root, for the comparison with plain runc.
+    Start(BenchStartFlags),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchImageFlags {
+    /// Files of the image
+    #[arg(long, value_name = "N", default_value = "100000")]
+    pub(crate) files: u64,
+    /// Bytes of all of them, such as 5GB or 500MiB; about three times as many go to the disk
+    #[arg(long, value_name = "BYTES", default_value = "5GB")]
+    pub(crate) bytes: ByteCount,
+    /// Directory on the file system to measure [default: the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Turns of each access
+    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchStartFlags {
+    /// Python of a virtual environment that has the client
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: PathBuf,
+    /// Number of cold starts; their containers idle until the end
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ const TOKEN_NAME: &str = "homeport env";
 /// The token that this command prints, as it is kept in the data directory. It is the one secret that is
 /// stored in the clear, for whoever could read the directory's other files as well.
 #[derive(Serialize, Deserialize)]
-struct KeptToken {
-    id: String,
-    secret: String,
+pub(crate) struct KeptToken {
+    pub(crate) id: String,
+    pub(crate) secret: String,
 }
 
 /// Prints the `export` lines.
@@ -37,7 +37,7 @@ pub(crate) fn run(data_dir: &Path) -> Result<(), TokenError> {
 }
 
 /// The kept token, made anew if there is none or it was revoked.
-async fn token(data_dir: &DataDir) -> Result<KeptToken, TokenError> {
+pub(crate) async fn token(data_dir: &DataDir) -> Result<KeptToken, TokenError> {
     let meta = Meta::open(data_dir.root()).await?;
     let path = data_dir.env_token();
     if let Some(kept) = read(&path)?

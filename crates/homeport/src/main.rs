@@ -4,6 +4,7 @@
 //! of it. A failure is one line `error: …` on stderr, with what can be done about it below. Exit codes:
 //! 0 done, 1 failed, 2 wrong usage.
 
+mod bench;
 mod cli;
 mod data_dir;
 mod doctor;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, Command, ModelsCommand, TokenCommand};
+use cli::{BenchCommand, Cli, Command, ModelsCommand, TokenCommand};
 use failure::Failure;
 use settings::Settings;
 
@@ -60,6 +61,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             ModelsCommand::Import(import) => models::import(&settings.data_dir, import)?,
             ModelsCommand::List => models::list(&settings.data_dir)?,
             ModelsCommand::Rm { name } => models::remove(&settings.data_dir, &name)?,
+        },
+        Command::Bench { command } => match command {
+            BenchCommand::Image(flags) => bench::image(&settings.data_dir, flags)?,
+            BenchCommand::Start(flags) => bench::start(&settings.data_dir, flags)?,
         },
         Command::Completions { .. } => {}
     }
