@@ -149,7 +149,8 @@ impl Scheduler {
         true
     }
 
-    /// Puts back what a restart found: inputs with an output are done, the others queued.
+    /// Puts back what a restart found: inputs with an output are done, the others are queued, or
+    /// fail where the function is gone.
     pub fn restore_inputs(
         &mut self,
         call_id: &str,
@@ -158,16 +159,34 @@ impl Scheduler {
         outputs: Vec<pb::FunctionGetOutputsItem>,
         now: Seconds,
     ) {
-        if !self.pools.contains_key(pool_id) {
-            return;
-        }
-        let ids: Vec<(i32, String)> = inputs.iter().map(|input| (input.idx, input.id.clone())).collect();
-        self.put_inputs(call_id, pool_id, inputs, now);
-        for output in outputs {
-            if let Some((_, id)) = ids.iter().find(|(idx, _)| *idx == output.idx) {
-                self.settle(id, output, now);
+        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let lost = !self.pools.contains_key(pool_id);
+        let mut open = Vec::new();
+        for new in inputs {
+            let done = outputs.iter().find(|output| output.idx == new.idx);
+            if done.is_none() && !lost {
+                open.push(new);
+                continue;
             }
+            let output = done.cloned().unwrap_or_else(|| {
+                let text = "The app was stopped before the call was finished.".to_owned();
+                pb::FunctionGetOutputsItem { idx: new.idx, input_id: new.id.clone(), ..output(failure(text), now) }
+            });
+            call.outputs.push(output);
+            call.inputs.push(new.id.clone());
+            self.inputs.insert(
+                new.id.clone(),
+                Input {
+                    id: new.id,
+                    call_id: call_id.to_owned(),
+                    pool_id: pool_id.to_owned(),
+                    idx: new.idx,
+                    payload: None,
+                    progress: Progress::Done,
+                },
+            );
         }
+        self.put_inputs(call_id, pool_id, open, now);
     }
 
     /// Appends chunks of a generator to the call.

@@ -263,6 +263,51 @@ fn a_gpu_is_given_to_one_container_at_a_time() {
     assert_eq!(launches(&mut s).len(), 1);
 }
 
+#[test]
+fn a_restart_keeps_outputs_runs_what_is_open_and_fails_what_lost_its_function() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    let inputs = |call: &str| -> Vec<NewInput> {
+        let input = |idx| NewInput { id: format!("{call}/{idx}"), idx, payload: pb::FunctionInput::default() };
+        (0..2).map(input).collect()
+    };
+    let output = pb::FunctionGetOutputsItem {
+        idx: 0,
+        result: Some(pb::GenericResult { status: GenericStatus::Success.into(), ..Default::default() }),
+        ..Default::default()
+    };
+    for (call, pool) in [("fc-1", "f"), ("fc-2", "gone")] {
+        s.open_call(call, pool, "ap-1", CallKind::Map, true, 1.0);
+        s.restore_inputs(call, pool, inputs(call), vec![output.clone()], 1.0);
+    }
+    let page = s.call("fc-1").unwrap().page(0, 10, None);
+    assert_eq!((page.outputs.len(), page.unfinished), (1, 1));
+    let task = launches(&mut s).pop().unwrap().task_id;
+    assert_eq!(take_one(&mut s, &task, 2.0), "fc-1/1");
+    assert_eq!(s.call("fc-2").unwrap().page(0, 10, None).unfinished, 0);
+    assert_eq!(results(&s, "fc-2")[1].status(), GenericStatus::Failure);
+}
+
+#[test]
+fn a_shutdown_leaves_durable_inputs_to_the_next_start() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    for (call, durable) in [("kept", true), ("lost", false)] {
+        s.open_call(call, "f", "ap-1", CallKind::Single, durable, 1.0);
+        let input = NewInput { id: call.to_owned(), idx: 0, payload: pb::FunctionInput::default() };
+        s.put_inputs(call, "f", vec![input], 1.0);
+    }
+    for launch in launches(&mut s) {
+        take_one(&mut s, &launch.task_id, 2.0);
+    }
+    s.begin_shutdown();
+    let tasks: Vec<String> = s.live_tasks().map(|task| task.id.clone()).collect();
+    for task in tasks {
+        s.task_ended(&task, Ending { outcome: Outcome::Signal(9), ..Default::default() }, 3.0);
+    }
+    assert_eq!(s.call("kept").unwrap().page(0, 1, None).unfinished, 1);
+    assert_eq!(s.call("lost").unwrap().page(0, 1, None).unfinished, 0);
+    assert!(launches(&mut s).is_empty());
+}
+
 /// What can happen to a scheduler from outside.
 #[derive(Debug, Clone)]
 enum Event {
