@@ -81,3 +81,55 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         tracing::debug!("connections are left; they are cut");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use hyper_util::client::legacy::Client;
+
+    type Body = axum::body::Body;
+
+    #[tokio::test]
+    async fn one_port_speaks_both_versions_of_http_until_it_is_stopped() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let router = Router::new().route("/", get(async || "hello"));
+        let server = tokio::spawn(serve(listener, router, stop.clone()));
+
+        for version in [hyper::Version::HTTP_11, hyper::Version::HTTP_2] {
+            let client = Client::builder(TokioExecutor::new())
+                .http2_only(version == hyper::Version::HTTP_2)
+                .build_http::<Body>();
+            let answer = client.get(format!("http://{address}/").parse().unwrap()).await.unwrap();
+            assert_eq!((answer.version(), answer.status().as_u16()), (version, 200));
+        }
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+        tokio::net::TcpStream::connect(address).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_end_is_cut_at_the_stop() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let began = std::sync::Arc::new(tokio::sync::Notify::new());
+        let notify = std::sync::Arc::clone(&began);
+        let router = Router::new().route(
+            "/",
+            get(async move || {
+                notify.notify_one();
+                std::future::pending::<()>().await;
+            }),
+        );
+        let server = tokio::spawn(serve(listener, router, stop.clone()));
+        let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+        let request = tokio::spawn(client.get(format!("http://{address}/").parse().unwrap()));
+        began.notified().await;
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+        request.abort();
+    }
+}
