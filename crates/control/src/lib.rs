@@ -2,7 +2,7 @@
 //!
 //! [`Control`] owns all decisions. [`scheduler`] is their core, a state machine without I/O; the
 //! `registry` holds what exists; `builds` turn image requests into steps; `wire` speaks the
-//! client's API; `link` speaks to workers. No container is touched here: workers do that.
+//! client's API; `link` speaks to workers; `page` shows an app to a person. No container is touched here: workers do that.
 
 mod apps;
 mod auth;
@@ -18,6 +18,7 @@ mod layers;
 mod link;
 mod links;
 mod logs;
+mod page;
 mod registry;
 pub mod scheduler;
 mod service;

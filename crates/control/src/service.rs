@@ -8,6 +8,7 @@ use tonic::service::Routes;
 
 use crate::auth;
 use crate::control::Control;
+use crate::page;
 use crate::scheduler::StartRecord;
 
 /// The largest message that is read; clients send build globals and serialized functions whole.
@@ -60,5 +61,6 @@ impl Control {
             .into_axum_router()
             .route("/v1/starts", axum::routing::get(starts))
             .layer(middleware::from_fn_with_state(self.clone(), auth::authenticate))
+            .merge(Router::new().route("/apps/{id}", axum::routing::get(page::app)).with_state(self.clone()))
     }
 }

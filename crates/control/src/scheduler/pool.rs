@@ -68,6 +68,11 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Inputs that wait.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Subscribes to changes of the queue.
     pub fn watch(&self) -> tokio::sync::watch::Receiver<u64> {
         self.pulse.subscribe()

@@ -145,6 +145,11 @@ impl Task {
         }
     }
 
+    /// Inputs that it holds.
+    pub fn running(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// Subscribes to cancellations.
     pub fn watch(&self) -> tokio::sync::watch::Receiver<u64> {
         self.pulse.subscribe()

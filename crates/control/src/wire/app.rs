@@ -78,10 +78,6 @@ impl Control {
         Ok(pb::AppCreateResponse { app_id, app_page_url: page.clone(), app_logs_url: page })
     }
 
-    pub(super) fn app_url(&self, app_id: &str) -> String {
-        format!("{}/apps/{app_id}", self.options.base_url)
-    }
-
     pub(super) async fn app_heartbeat(&self, _: &Caller, request: pb::AppHeartbeatRequest) -> Result<(), Status> {
         let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
         if app.state() == pb::AppState::Ephemeral {
