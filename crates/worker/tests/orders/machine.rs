@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use homeport_content::{Entry, Leaf, LeafKind, Metadata, SnapshotId, Tree};
 use homeport_fs::{BackendChoice, SnapshotFs};
@@ -89,7 +91,6 @@ impl Machine {
         self.assert_bare();
         let recovered = self.runtime.shutdown().unwrap();
         assert_eq!((recovered.containers, recovered.processes), (0, 0));
-        self.directory.close().unwrap();
     }
 
     /// Nothing of any order is on the machine.
@@ -153,6 +154,23 @@ impl Machine {
                 String::from_utf8(self.store.read_content(content).unwrap()).unwrap()
             }
             _ => String::new(),
+        }
+    }
+}
+
+impl Drop for Machine {
+    /// After a failed test the worker still takes down what it made, and so does the runtime.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        self.shutdown.cancel();
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while !self.worker.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if let Err(error) = self.runtime.shutdown() {
+            eprintln!("left on the machine: {error}");
         }
     }
 }
