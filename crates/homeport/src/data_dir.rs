@@ -3,7 +3,7 @@
 //! ```text
 //! homeport.lock    held by the running server
 //! server.json      where it serves; there only while it does
-//! meta.db          names and facts
+//! meta.db          names and facts; meta.lock is held while it is opened
 //! env-token.json   the token that `homeport env` prints, readable by its owner alone
 //! store/           contents and trees
 //! blobs/           payloads on their way

@@ -78,13 +78,11 @@ pub async fn list_by_environment(meta: &Meta, environment: &str) -> Result<Vec<A
 
 /// All apps in a state, oldest first.
 pub async fn list_by_state(meta: &Meta, state: &str) -> Result<Vec<App>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM apps WHERE state = $1 ORDER BY created_at, id"
-    ))
-    .bind(state)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the apps in state {state}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM apps WHERE state = $1 ORDER BY created_at, id"))
+        .bind(state)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the apps in state {state}"))
 }
 
 /// Deletes an app. False if there was none.

@@ -38,10 +38,7 @@ pub async fn put_with_inputs(meta: &Meta, call: &Call, inputs: &[Input]) -> Resu
     transaction.commit().await.context(what)
 }
 
-async fn write(
-    connection: &mut AnyConnection,
-    call: &Call,
-) -> std::result::Result<(), sqlx::Error> {
+async fn write(connection: &mut AnyConnection, call: &Call) -> std::result::Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO calls (id, function_id, state, created_at, record) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (id) DO UPDATE SET function_id = excluded.function_id, state = excluded.state, \
@@ -68,24 +65,20 @@ pub async fn get(meta: &Meta, id: &str) -> Result<Option<Call>> {
 
 /// All calls of a function, oldest first.
 pub async fn list_by_function(meta: &Meta, function_id: &str) -> Result<Vec<Call>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM calls WHERE function_id = $1 ORDER BY created_at, id"
-    ))
-    .bind(function_id)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the calls of function {function_id}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM calls WHERE function_id = $1 ORDER BY created_at, id"))
+        .bind(function_id)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the calls of function {function_id}"))
 }
 
 /// All calls in a state, oldest first: after a start, what is still to be done.
 pub async fn list_by_state(meta: &Meta, state: &str) -> Result<Vec<Call>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM calls WHERE state = $1 ORDER BY created_at, id"
-    ))
-    .bind(state)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the calls in state {state}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM calls WHERE state = $1 ORDER BY created_at, id"))
+        .bind(state)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the calls in state {state}"))
 }
 
 /// Deletes a call with its inputs and outputs. False if there was none.

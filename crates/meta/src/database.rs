@@ -1,10 +1,12 @@
 //! Opening the database and naming what fails in it.
 
 use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
@@ -13,6 +15,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Name of the SQLite file inside a data directory.
 const FILE_NAME: &str = "meta.db";
+/// Locked while a process opens the database.
+const OPENING_FILE_NAME: &str = "meta.lock";
 
 /// Connections kept to the database. SQLite has one writer at a time anyway; the others are for readers.
 const CONNECTIONS: u32 = 8;
@@ -41,6 +45,14 @@ pub enum OpenError {
     Path {
         /// The directory.
         path: PathBuf,
+    },
+    /// The file that lets one process at a time open the database could not be locked.
+    #[error("cannot lock {}", path.display())]
+    Turn {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// No connection could be made.
     #[error("cannot open the database {url}")]
@@ -80,10 +92,7 @@ pub(crate) trait Context<T> {
 
 impl<T> Context<T> for std::result::Result<T, sqlx::Error> {
     fn context(self, operation: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| QueryError {
-            operation: operation(),
-            source,
-        })
+        self.map_err(|source| QueryError { operation: operation(), source })
     }
 }
 
@@ -98,32 +107,24 @@ impl Meta {
     ///
     /// Several processes may have it open: a command line works beside a running server.
     pub async fn open(data_dir: &Path) -> Result<Meta, OpenError> {
-        std::fs::create_dir_all(data_dir).map_err(|source| OpenError::Directory {
-            path: data_dir.to_path_buf(),
-            source,
-        })?;
+        std::fs::create_dir_all(data_dir)
+            .map_err(|source| OpenError::Directory { path: data_dir.to_path_buf(), source })?;
         let file = data_dir.join(FILE_NAME);
-        let path = file.to_str().ok_or_else(|| OpenError::Path {
-            path: data_dir.to_path_buf(),
-        })?;
-        Meta::connect(&format!("sqlite://{}?mode=rwc", escape(path))).await
+        let path = file.to_str().ok_or_else(|| OpenError::Path { path: data_dir.to_path_buf() })?;
+        let turn = opening_turn(data_dir).await?;
+        let meta = Meta::connect(&format!("sqlite://{}?mode=rwc", escape(path))).await;
+        drop(turn);
+        meta
     }
 
     /// Opens the database that a URL names and brings its tables up to date.
     pub async fn connect(url: &str) -> Result<Meta, OpenError> {
         sqlx::any::install_default_drivers();
         let shown = without_password(url);
-        let connect_error = |source| OpenError::Connect {
-            url: shown.clone(),
-            source,
-        };
-        let options = AnyConnectOptions::from_str(url)
-            .map_err(connect_error)?
-            .disable_statement_logging();
+        let connect_error = |source| OpenError::Connect { url: shown.clone(), source };
+        let options = AnyConnectOptions::from_str(url).map_err(connect_error)?.disable_statement_logging();
         // A pool retries until its patience ends; what is wrong with the database should be said at once.
-        let mut first = AnyConnection::connect_with(&options)
-            .await
-            .map_err(connect_error)?;
+        let mut first = AnyConnection::connect_with(&options).await.map_err(connect_error)?;
         configure(&mut first).await.map_err(connect_error)?;
         first.close().await.map_err(connect_error)?;
         let pool = AnyPoolOptions::new()
@@ -133,16 +134,31 @@ impl Meta {
             .connect_with(options)
             .await
             .map_err(connect_error)?;
-        MIGRATIONS
-            .run(&pool)
-            .await
-            .map_err(|source| OpenError::Migrate { url: shown, source })?;
+        MIGRATIONS.run(&pool).await.map_err(|source| OpenError::Migrate { url: shown, source })?;
         Ok(Meta { pool })
     }
 
     /// Closes the connections after the statements under way have ended.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Waits until no other process is opening the database of a directory, and keeps others out until the file
+/// is dropped: SQLite itself would let two of them make the tables.
+async fn opening_turn(data_dir: &Path) -> Result<File, OpenError> {
+    let path = data_dir.join(OPENING_FILE_NAME);
+    let locked = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        }
+    });
+    match locked.await {
+        Ok(locked) => locked.map_err(|source| OpenError::Turn { path, source }),
+        Err(error) => Err(OpenError::Turn { path, source: std::io::Error::other(error) }),
     }
 }
 
@@ -188,42 +204,38 @@ mod tests {
         let odd = dir.path().join("a b?c#d%41 é");
         let first = Meta::open(&odd).await.unwrap();
         let second = Meta::open(&odd).await.unwrap();
-        crate::files::put(
-            &first,
-            &crate::files::File {
-                sha256: "s".into(),
-                digest: "d".into(),
-                size: 3,
-            },
-        )
-        .await
-        .unwrap();
-        assert_eq!(
-            crate::files::get(&second, "s").await.unwrap().unwrap().size,
-            3
-        );
+        crate::files::put(&first, &crate::files::File { sha256: "s".into(), digest: "d".into(), size: 3 })
+            .await
+            .unwrap();
+        assert_eq!(crate::files::get(&second, "s").await.unwrap().unwrap().size, 3);
         assert!(odd.join(FILE_NAME).exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fresh_directory_can_be_opened_by_many_at_the_same_time() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut opening = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let path = dir.path().to_path_buf();
+                opening.spawn(async move { Meta::open(&path).await });
+            }
+            for opened in opening.join_all().await {
+                opened.unwrap();
+            }
+        }
     }
 
     #[tokio::test]
     async fn connections_are_durable_and_check_references() {
         let dir = tempfile::tempdir().unwrap();
         let meta = Meta::open(dir.path()).await.unwrap();
-        for (pragma, expected) in [
-            ("synchronous", 2i64),
-            ("foreign_keys", 1),
-            ("busy_timeout", 20_000),
-        ] {
-            let (value,): (i64,) = sqlx::query_as(&format!("PRAGMA {pragma}"))
-                .fetch_one(&meta.pool)
-                .await
-                .unwrap();
+        for (pragma, expected) in [("synchronous", 2i64), ("foreign_keys", 1), ("busy_timeout", 20_000)] {
+            let (value,): (i64,) =
+                sqlx::query_as(&format!("PRAGMA {pragma}")).fetch_one(&meta.pool).await.unwrap();
             assert_eq!(value, expected, "{pragma}");
         }
-        let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode")
-            .fetch_one(&meta.pool)
-            .await
-            .unwrap();
+        let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode").fetch_one(&meta.pool).await.unwrap();
         assert_eq!(mode, "wal");
     }
 
@@ -237,9 +249,6 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        assert_eq!(
-            without_password("postgres://u:secret@db/homeport"),
-            "postgres://…@db/homeport"
-        );
+        assert_eq!(without_password("postgres://u:secret@db/homeport"), "postgres://…@db/homeport");
     }
 }

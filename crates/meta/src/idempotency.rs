@@ -4,12 +4,11 @@ use crate::database::{Context, Meta, Result};
 
 /// The answer that was given under this key.
 pub async fn get(meta: &Meta, key: &str) -> Result<Option<Vec<u8>>> {
-    let row: Option<(Vec<u8>,)> =
-        sqlx::query_as("SELECT response FROM idempotency WHERE request_key = $1")
-            .bind(key)
-            .fetch_optional(&meta.pool)
-            .await
-            .context(|| format!("read the answer under key {key}"))?;
+    let row: Option<(Vec<u8>,)> = sqlx::query_as("SELECT response FROM idempotency WHERE request_key = $1")
+        .bind(key)
+        .fetch_optional(&meta.pool)
+        .await
+        .context(|| format!("read the answer under key {key}"))?;
     Ok(row.map(|(response,)| response))
 }
 
@@ -29,12 +28,11 @@ pub async fn get_or_insert(meta: &Meta, key: &str, response: &[u8], now: i64) ->
     .execute(&mut *transaction)
     .await
     .context(what)?;
-    let (stored,): (Vec<u8>,) =
-        sqlx::query_as("SELECT response FROM idempotency WHERE request_key = $1")
-            .bind(key)
-            .fetch_one(&mut *transaction)
-            .await
-            .context(what)?;
+    let (stored,): (Vec<u8>,) = sqlx::query_as("SELECT response FROM idempotency WHERE request_key = $1")
+        .bind(key)
+        .fetch_one(&mut *transaction)
+        .await
+        .context(what)?;
     transaction.commit().await.context(what)?;
     Ok(stored)
 }

@@ -53,13 +53,11 @@ pub async fn get_or_insert(meta: &Meta, image: &Image) -> Result<Image> {
     .execute(&mut *transaction)
     .await
     .context(what)?;
-    let stored = sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM images WHERE cache_key = $1"
-    ))
-    .bind(&image.cache_key)
-    .fetch_one(&mut *transaction)
-    .await
-    .context(what)?;
+    let stored = sqlx::query_as(&format!("SELECT {COLUMNS} FROM images WHERE cache_key = $1"))
+        .bind(&image.cache_key)
+        .fetch_one(&mut *transaction)
+        .await
+        .context(what)?;
     transaction.commit().await.context(what)?;
     Ok(stored)
 }
@@ -75,24 +73,20 @@ pub async fn get(meta: &Meta, id: &str) -> Result<Option<Image>> {
 
 /// The image with this cache key.
 pub async fn find(meta: &Meta, cache_key: &str) -> Result<Option<Image>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM images WHERE cache_key = $1"
-    ))
-    .bind(cache_key)
-    .fetch_optional(&meta.pool)
-    .await
-    .context(|| format!("find the image of key {cache_key}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM images WHERE cache_key = $1"))
+        .bind(cache_key)
+        .fetch_optional(&meta.pool)
+        .await
+        .context(|| format!("find the image of key {cache_key}"))
 }
 
 /// All images in a state.
 pub async fn list_by_state(meta: &Meta, state: &str) -> Result<Vec<Image>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM images WHERE state = $1 ORDER BY id"
-    ))
-    .bind(state)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the images in state {state}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM images WHERE state = $1 ORDER BY id"))
+        .bind(state)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the images in state {state}"))
 }
 
 /// Deletes an image. False if there was none.

@@ -29,10 +29,7 @@ pub async fn put_all(meta: &Meta, inputs: &[Input]) -> Result<()> {
     transaction.commit().await.context(what)
 }
 
-pub(crate) async fn write(
-    connection: &mut AnyConnection,
-    input: &Input,
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn write(connection: &mut AnyConnection, input: &Input) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO inputs (id, call_id, idx, record) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (id) DO UPDATE SET call_id = excluded.call_id, idx = excluded.idx, \
@@ -58,11 +55,9 @@ pub async fn get(meta: &Meta, id: &str) -> Result<Option<Input>> {
 
 /// All inputs of a call, by position.
 pub async fn list_by_call(meta: &Meta, call_id: &str) -> Result<Vec<Input>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM inputs WHERE call_id = $1 ORDER BY idx, id"
-    ))
-    .bind(call_id)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the inputs of call {call_id}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM inputs WHERE call_id = $1 ORDER BY idx, id"))
+        .bind(call_id)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the inputs of call {call_id}"))
 }

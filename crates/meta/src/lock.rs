@@ -43,10 +43,7 @@ pub struct DataDirLock {
 impl DataDirLock {
     /// Takes the lock without waiting. The directory is created where it doesn't exist.
     pub fn acquire(data_dir: &Path) -> Result<DataDirLock, LockError> {
-        let failed = |source: std::io::Error| LockError::Io {
-            path: data_dir.to_path_buf(),
-            source,
-        };
+        let failed = |source: std::io::Error| LockError::Io { path: data_dir.to_path_buf(), source };
         std::fs::create_dir_all(data_dir).map_err(failed)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -61,15 +58,8 @@ impl DataDirLock {
                 let mut pid = String::new();
                 // The number is for the message alone; a holder that has not written it yet is still a holder.
                 let _ = file.read_to_string(&mut pid);
-                let pid = if pid.trim().is_empty() {
-                    "unknown".to_owned()
-                } else {
-                    pid.trim().to_owned()
-                };
-                return Err(LockError::InUse {
-                    path: data_dir.to_path_buf(),
-                    pid,
-                });
+                let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
+                return Err(LockError::InUse { path: data_dir.to_path_buf(), pid });
             }
             Err(errno) => return Err(failed(errno.into())),
         }
@@ -97,14 +87,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDirLock::acquire(dir.path()).unwrap();
         let message = DataDirLock::acquire(dir.path()).unwrap_err().to_string();
-        assert!(
-            message.contains(&dir.path().display().to_string()),
-            "{message}"
-        );
-        assert!(
-            message.contains(&std::process::id().to_string()),
-            "{message}"
-        );
+        assert!(message.contains(&dir.path().display().to_string()), "{message}");
+        assert!(message.contains(&std::process::id().to_string()), "{message}");
         drop(first);
         DataDirLock::acquire(dir.path()).unwrap();
     }

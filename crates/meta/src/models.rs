@@ -75,23 +75,19 @@ pub async fn find(meta: &Meta, repository: &str, revision_or_name: &str) -> Resu
 
 /// All revisions of all repositories, by repository and age.
 pub async fn list(meta: &Meta) -> Result<Vec<Model>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM models ORDER BY repository, created_at, revision"
-    ))
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| "list the models".to_owned())
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM models ORDER BY repository, created_at, revision"))
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| "list the models".to_owned())
 }
 
 /// All names of a repository.
 pub async fn references(meta: &Meta, repository: &str) -> Result<Vec<Reference>> {
-    sqlx::query_as(
-        "SELECT repository, name, revision FROM model_refs WHERE repository = $1 ORDER BY name",
-    )
-    .bind(repository)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the names of model {repository}"))
+    sqlx::query_as("SELECT repository, name, revision FROM model_refs WHERE repository = $1 ORDER BY name")
+        .bind(repository)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the names of model {repository}"))
 }
 
 /// Deletes a repository with all its revisions and names; returns how many revisions there were.

@@ -75,24 +75,20 @@ pub async fn find(meta: &Meta, app_id: &str, kind: &str, name: &str) -> Result<O
 
 /// All objects of an app, by kind and name.
 pub async fn list_by_app(meta: &Meta, app_id: &str) -> Result<Vec<Object>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM objects WHERE app_id = $1 ORDER BY kind, name, id"
-    ))
-    .bind(app_id)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the objects of app {app_id}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM objects WHERE app_id = $1 ORDER BY kind, name, id"))
+        .bind(app_id)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the objects of app {app_id}"))
 }
 
 /// All objects of a kind, by name.
 pub async fn list_by_kind(meta: &Meta, kind: &str) -> Result<Vec<Object>> {
-    sqlx::query_as(&format!(
-        "SELECT {COLUMNS} FROM objects WHERE kind = $1 ORDER BY name, id"
-    ))
-    .bind(kind)
-    .fetch_all(&meta.pool)
-    .await
-    .context(|| format!("list the objects of kind {kind}"))
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM objects WHERE kind = $1 ORDER BY name, id"))
+        .bind(kind)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| format!("list the objects of kind {kind}"))
 }
 
 /// Deletes an object. False if there was none.

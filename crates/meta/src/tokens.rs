@@ -39,17 +39,15 @@ pub async fn create(meta: &Meta, name: &str, created_at: i64) -> Result<Credenti
     let id = format!("ak-{}", random_characters());
     let secret = format!("as-{}", random_characters());
     let salt: [u8; SALT_BYTES] = rand::rng().random();
-    sqlx::query(
-        "INSERT INTO tokens (id, name, salt, hash, created_at) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(&id)
-    .bind(name)
-    .bind(salt.to_vec())
-    .bind(hash(&salt, &secret).to_vec())
-    .bind(created_at)
-    .execute(&meta.pool)
-    .await
-    .context(|| "create a token".to_owned())?;
+    sqlx::query("INSERT INTO tokens (id, name, salt, hash, created_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(&id)
+        .bind(name)
+        .bind(salt.to_vec())
+        .bind(hash(&salt, &secret).to_vec())
+        .bind(created_at)
+        .execute(&meta.pool)
+        .await
+        .context(|| "create a token".to_owned())?;
     Ok(Credentials { id, secret })
 }
 
@@ -76,12 +74,11 @@ pub async fn revoke(meta: &Meta, id: &str) -> Result<bool> {
 /// The time it takes tells nothing of how much of a secret was right, nor whether the id exists beyond
 /// what the database's own lookup of it costs.
 pub async fn verify(meta: &Meta, id: &str, secret: &str) -> Result<bool> {
-    let row: Option<(Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT salt, hash FROM tokens WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&meta.pool)
-            .await
-            .context(|| format!("read token {id}"))?;
+    let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT salt, hash FROM tokens WHERE id = $1")
+        .bind(id)
+        .fetch_optional(&meta.pool)
+        .await
+        .context(|| format!("read token {id}"))?;
     let known = row.is_some();
     // An unknown id is compared with something that no secret hashes to, so that both cases do the same work.
     let (salt, expected) = row.unwrap_or_else(|| (vec![0; SALT_BYTES], vec![0; 32]));
@@ -90,19 +87,11 @@ pub async fn verify(meta: &Meta, id: &str, secret: &str) -> Result<bool> {
 }
 
 fn hash(salt: &[u8], secret: &str) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(salt)
-        .chain_update(secret.as_bytes())
-        .finalize()
-        .into()
+    Sha256::new().chain_update(salt).chain_update(secret.as_bytes()).finalize().into()
 }
 
 fn random_characters() -> String {
-    rand::rng()
-        .sample_iter(Alphanumeric)
-        .take(RANDOM_CHARACTERS)
-        .map(char::from)
-        .collect()
+    rand::rng().sample_iter(Alphanumeric).take(RANDOM_CHARACTERS).map(char::from).collect()
 }
 
 #[cfg(test)]
@@ -122,10 +111,7 @@ mod tests {
         assert!(!verify(&meta, &one.id, "").await.unwrap());
 
         let listed = list(&meta).await.unwrap();
-        assert_eq!(
-            listed.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(),
-            ["laptop", ""]
-        );
+        assert_eq!(listed.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["laptop", ""]);
 
         assert!(revoke(&meta, &one.id).await.unwrap());
         assert!(!revoke(&meta, &one.id).await.unwrap());
@@ -143,11 +129,7 @@ mod tests {
         assert_eq!(secret.len(), RANDOM_CHARACTERS);
         for file in std::fs::read_dir(dir.path()).unwrap() {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            assert!(
-                !bytes
-                    .windows(secret.len())
-                    .any(|window| window == secret.as_bytes())
-            );
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
         }
     }
 }
