@@ -1,3 +1,5 @@
+//! Digests: names made of content.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -64,9 +66,7 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Digest, ParseDigestError> {
-        let refused = || ParseDigestError {
-            text: text.chars().take(80).collect(),
-        };
+        let refused = || ParseDigestError { text: text.chars().take(80).collect() };
         // One digest has one spelling: file names and keys are compared as text.
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(refused());

@@ -22,7 +22,12 @@
 //!
 //! Leaves are numbered from 0 in the order of their first names, depth first in name order; a
 //! leaf is written at its first name and `0x07` refers back to it. Devices are `st_rdev` numbers.
-//! Nothing follows the root directory. Directories nest at most [`MAX_DEPTH`] deep.
+//! Nothing follows the root directory.
+//!
+//! Limits, which every accepted tree keeps to: names 1 to 255 bytes, without `/` or zero, not `.`
+//! or `..`; link targets 1 to 4000 bytes; 32-bit device numbers, no character device 0; at most
+//! 200 attributes of 65535 bytes each and 200 KiB together; directories at most [`MAX_DEPTH`]
+//! deep below the root; nanoseconds below 10^9; modes within 07777.
 //!
 //! Decoding allocates no more than a small multiple of the input's length, whatever counts and
 //! lengths it claims. There is no compression and no index: trees are read whole.
@@ -60,12 +65,7 @@ pub(crate) fn encode(tree: &Tree) -> Vec<u8> {
     out
 }
 
-fn put_directory(
-    out: &mut Vec<u8>,
-    directory: &Directory,
-    tree: &Tree,
-    numbers: &mut HashMap<LeafId, u64>,
-) {
+fn put_directory(out: &mut Vec<u8>, directory: &Directory, tree: &Tree, numbers: &mut HashMap<LeafId, u64>) {
     put_metadata(out, &directory.metadata);
     put_varint(out, directory.entries.len() as u64);
     for (name, entry) in &directory.entries {
@@ -209,10 +209,7 @@ fn take_leaf(reader: &mut Reader<'_>, tag: u8) -> Result<Leaf, DecodeError> {
         INLINE => LeafKind::File(FileContent::Inline(reader.bytes()?.into())),
         OBJECT => {
             let digest = reader.take_array::<32>()?;
-            LeafKind::File(FileContent::Object {
-                digest: Digest::from_bytes(digest),
-                size: reader.varint()?,
-            })
+            LeafKind::File(FileContent::Object { digest: Digest::from_bytes(digest), size: reader.varint()? })
         }
         SYMLINK => LeafKind::Symlink(reader.bytes()?.into()),
         FIFO => LeafKind::Fifo,
@@ -242,10 +239,7 @@ fn take_metadata(reader: &mut Reader<'_>) -> Result<Metadata, DecodeError> {
         mode,
         uid,
         gid,
-        mtime: Timestamp {
-            seconds: (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64),
-            nanos,
-        },
+        mtime: Timestamp { seconds: (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64), nanos },
         xattrs,
     };
     match metadata_fault(&metadata) {

@@ -14,6 +14,6 @@ pub use digest::{Digest, ParseDigestError, SnapshotId};
 pub use encoding::{DecodeError, DecodeErrorKind};
 pub use metadata::{Metadata, Timestamp};
 pub use tree::{
-    Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, InvalidTree, Leaf, LeafId, LeafKind,
-    MAX_DEPTH, PathError, Tree, Walk,
+    Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, InvalidTree, Leaf, LeafId, LeafKind, MAX_DEPTH,
+    PathError, Tree, Walk,
 };

@@ -1,3 +1,5 @@
+//! What files carry besides their content.
+
 use std::collections::BTreeMap;
 
 /// A modification time: seconds since 1970 (negative before it) and nanoseconds after that.
@@ -28,12 +30,6 @@ pub struct Metadata {
 impl Metadata {
     /// Metadata with this mode, owned by root, at the epoch, without attributes.
     pub fn with_mode(mode: u32) -> Metadata {
-        Metadata {
-            mode,
-            uid: 0,
-            gid: 0,
-            mtime: Timestamp::default(),
-            xattrs: BTreeMap::new(),
-        }
+        Metadata { mode, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs: BTreeMap::new() }
     }
 }

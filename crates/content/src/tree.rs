@@ -97,10 +97,7 @@ pub struct Directory {
 impl Directory {
     /// An empty directory.
     pub fn new(metadata: Metadata) -> Directory {
-        Directory {
-            metadata,
-            entries: BTreeMap::new(),
-        }
+        Directory { metadata, entries: BTreeMap::new() }
     }
 }
 
@@ -145,10 +142,7 @@ impl Default for Tree {
 impl Tree {
     /// An empty tree whose root has this metadata.
     pub fn new(root: Metadata) -> Tree {
-        Tree {
-            root: Directory::new(root),
-            leaves: Vec::new(),
-        }
+        Tree { root: Directory::new(root), leaves: Vec::new() }
     }
 
     /// The canonical bytes of the tree, see [`encoding`].

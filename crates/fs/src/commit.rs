@@ -44,12 +44,14 @@ impl SnapshotFs {
     /// Sockets are dropped. The same image and the same changes give the same snapshot.
     pub fn commit(&self, request: CommitRequest<'_>) -> Result<SnapshotId, FsError> {
         let layer = &request.layer.shared;
-        let Some(image) = request.lowers.last() else {
+        let Some(image_id) = request.lowers.last() else {
             return Err(FsError::NoSnapshots(layer.dir().to_owned()));
         };
-        let image = self.store.tree(image)?;
+        let image = self.store.tree(image_id)?;
         let merged = self.merged(request.lowers)?;
-        layer.begin_commit(request.lowers, request.id_map)?;
+        if !layer.begin_commit(request.lowers, request.id_map)? {
+            return Ok(*image_id);
+        }
         let taken = layer.dir().join("taken");
         fs::create_dir(&taken).map_err(io_error("make the directory", &taken))?;
         let scanned = scan::scan(scan::Scan {
@@ -69,10 +71,7 @@ impl SnapshotFs {
                 leaf.kind = LeafKind::File(content);
             }
         }
-        tree.validate().map_err(|source| FsError::InvalidResult {
-            layer: layer.dir().to_owned(),
-            source,
-        })?;
+        tree.validate().map_err(|source| FsError::InvalidResult { layer: layer.dir().to_owned(), source })?;
         Ok(batch.publish_with_tree(&tree)?)
     }
 
@@ -99,11 +98,7 @@ impl SnapshotFs {
 pub(crate) type Taken = Vec<LeafId>;
 
 /// Hashes files in parallel and stages them as objects.
-fn adopt_all(
-    batch: &Batch<'_>,
-    dir: &Path,
-    taken: &Taken,
-) -> Result<Vec<(LeafId, FileContent)>, FsError> {
+fn adopt_all(batch: &Batch<'_>, dir: &Path, taken: &Taken) -> Result<Vec<(LeafId, FileContent)>, FsError> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();

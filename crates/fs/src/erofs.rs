@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use composefs::erofs::format::FormatVersion;
 use composefs::erofs::reader::{DirectoryBlock, ErofsReaderError, Image, InodeOps};
@@ -18,9 +18,7 @@ use composefs::erofs::writer::{ValidatedFileSystem, mkfs_erofs_versioned};
 use composefs::fsverity::{FsVerityHashValue, Sha256HashValue};
 use composefs::generic_tree;
 use composefs::tree::{self, LeafContent, RegularFile, Stat};
-use homeport_content::{
-    Directory, Entry, FileContent, Leaf, LeafId, LeafKind, Metadata, SnapshotId, Tree,
-};
+use homeport_content::{Directory, Entry, FileContent, Leaf, LeafId, LeafKind, Metadata, SnapshotId, Tree};
 use zerocopy::FromBytes;
 
 use crate::error::{FsError, io_error};
@@ -34,31 +32,17 @@ const UUID_OFFSET: usize = 1072;
 const INODE_SLOT: u64 = 32;
 /// Where the nanoseconds are within an extended inode.
 const NANOSECONDS_OFFSET: u64 = 40;
-/// EROFS counts the bytes of all attributes of an inode in 16 bits of 4-byte words.
-const MAX_ATTRIBUTES: usize = 200 * 1024;
-/// A longer target might cross a block in an image of format 2, which kernels refuse to read.
-const MAX_TARGET: usize = 3800;
-
-/// Makes sure that the image of a snapshot is in `dir` and returns its path.
-pub(crate) fn cached_image(
-    dir: &Path,
-    scratch: &Path,
-    id: &SnapshotId,
-    tree: impl FnOnce() -> Result<std::sync::Arc<Tree>, FsError>,
-) -> Result<PathBuf, FsError> {
-    let path = dir.join(id.to_hex());
-    if path.exists() {
-        return Ok(path);
-    }
-    let bytes = image_of(id, &*tree()?)?;
-    let mut file = tempfile::NamedTempFile::new_in(scratch)
-        .map_err(io_error("make a file in", scratch))?;
+/// Writes the image of a snapshot to `path`, which then has all of it or is not there.
+pub(crate) fn write_image(path: &Path, scratch: &Path, id: &SnapshotId, tree: &Tree) -> Result<(), FsError> {
+    let bytes = image_of(id, tree)?;
+    let mut file = tempfile::NamedTempFile::new_in(scratch).map_err(io_error("make a file in", scratch))?;
     file.write_all(&bytes)
         .and_then(|()| file.as_file().sync_all())
         .map_err(io_error("write", file.path()))?;
-    file.persist(&path)
-        .map_err(|error| io_error("rename a new file to", &path)(error.error))?;
-    Ok(path)
+    match file.persist(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(io_error("rename a new file to", path)(error.error)),
+    }
 }
 
 /// Mounts an image from its file, attached nowhere.
@@ -74,10 +58,9 @@ pub(crate) fn mount_image(path: &Path) -> Result<OwnedFd, FsError> {
 
 /// The bytes of the image of a tree.
 pub(crate) fn image_of(id: &SnapshotId, tree: &Tree) -> Result<Box<[u8]>, FsError> {
-    let refused = |reason: String| FsError::Image {
-        snapshot: *id,
-        reason,
-    };
+    let refused = |reason: String| FsError::Image { snapshot: *id, reason };
+    // The writer does not check what EROFS cannot express; valid trees hold nothing of the kind.
+    tree.validate().map_err(|error| refused(error.to_string()))?;
     let mut file_system = tree::FileSystem::<Hash>::new(stat(&tree.root.metadata));
     // Only leaves that have a name: the writer refuses others.
     let mut numbers = vec![None; tree.leaves.len()];
@@ -117,7 +100,6 @@ fn convert(
     into: &mut tree::FileSystem<Hash>,
     numbers: &mut [Option<generic_tree::LeafId>],
 ) -> Result<tree::Directory<Hash>, String> {
-    check_attributes(&directory.metadata)?;
     let mut converted = tree::Directory::new(stat(&directory.metadata));
     for (name, entry) in &directory.entries {
         let named = |reason: String| format!("{reason} (`{}`)", String::from_utf8_lossy(name));
@@ -134,7 +116,6 @@ fn convert(
                 let id = match slot {
                     Some(id) => *id,
                     None => {
-                        check_attributes(&leaf.metadata).map_err(named)?;
                         let content = content(leaf).map_err(named)?;
                         *slot.insert(into.push_leaf(stat(&leaf.metadata), content))
                     }
@@ -147,20 +128,7 @@ fn convert(
     Ok(converted)
 }
 
-fn check_attributes(metadata: &Metadata) -> Result<(), String> {
-    let bytes = |(name, value): (&Box<[u8]>, &Box<[u8]>)| name.len() + value.len() + 8;
-    let total: usize = metadata.xattrs.iter().map(bytes).sum();
-    if total > MAX_ATTRIBUTES || metadata.xattrs.len() > 200 {
-        return Err("a file has more attributes than EROFS can hold".into());
-    }
-    Ok(())
-}
-
 fn content(leaf: &Leaf) -> Result<LeafContent<Hash>, String> {
-    let device = |number: u64| match u32::try_from(number) {
-        Ok(number) => Ok(u64::from(number)),
-        Err(_) => Err(format!("device number {number:#x} does not fit")),
-    };
     Ok(match &leaf.kind {
         LeafKind::File(FileContent::Inline(bytes)) => {
             LeafContent::Regular(RegularFile::Inline(bytes.clone()))
@@ -170,16 +138,10 @@ fn content(leaf: &Leaf) -> Result<LeafContent<Hash>, String> {
             let hash = Hash::from_hex(digest.to_hex()).map_err(|error| error.to_string())?;
             LeafContent::Regular(RegularFile::ExternalNoVerity(hash, *size))
         }
-        LeafKind::Symlink(target) if target.len() > MAX_TARGET => {
-            return Err(format!(
-                "the target of a symbolic link has {} bytes, more than {MAX_TARGET}",
-                target.len()
-            ));
-        }
         LeafKind::Symlink(target) => LeafContent::Symlink(OsStr::from_bytes(target).into()),
         LeafKind::Fifo => LeafContent::Fifo,
-        LeafKind::CharDevice(number) => LeafContent::CharacterDevice(device(*number)?),
-        LeafKind::BlockDevice(number) => LeafContent::BlockDevice(device(*number)?),
+        LeafKind::CharDevice(number) => LeafContent::CharacterDevice(*number),
+        LeafKind::BlockDevice(number) => LeafContent::BlockDevice(*number),
     })
 }
 

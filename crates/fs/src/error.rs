@@ -1,3 +1,5 @@
+//! What can go wrong with snapshots, layers and mounts.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -86,11 +88,7 @@ pub enum FsError {
 }
 
 fn shown(messages: &str) -> String {
-    if messages.is_empty() {
-        String::new()
-    } else {
-        format!(" ({messages})")
-    }
+    if messages.is_empty() { String::new() } else { format!(" ({messages})") }
 }
 
 impl FsError {
@@ -105,14 +103,7 @@ impl FsError {
 }
 
 /// For `map_err`: what was tried, and on which file.
-pub(crate) fn io_error<E: Into<io::Error>>(
-    action: &'static str,
-    path: &Path,
-) -> impl FnOnce(E) -> FsError {
+pub(crate) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> FsError {
     let path = path.to_owned();
-    move |source| FsError::Io {
-        action,
-        path,
-        source: source.into(),
-    }
+    move |source| FsError::Io { action, path, source: source.into() }
 }

@@ -23,11 +23,7 @@ pub struct IdMap {
 impl IdMap {
     /// The host's id for an id of the container.
     pub fn to_host(&self, id: u32) -> Option<u32> {
-        if id < self.size {
-            self.host_base.checked_add(id)
-        } else {
-            None
-        }
+        if id < self.size { self.host_base.checked_add(id) } else { None }
     }
 
     /// The container's id for an id of the host; 65534 if it has none.
@@ -76,11 +72,7 @@ mod tests {
     use super::*;
 
     fn map() -> IdMap {
-        IdMap {
-            userns: std::fs::File::open("/dev/null").unwrap().into(),
-            host_base: 100_000,
-            size: 65_536,
-        }
+        IdMap { userns: std::fs::File::open("/dev/null").unwrap().into(), host_base: 100_000, size: 65_536 }
     }
 
     #[test]
@@ -96,9 +88,8 @@ mod tests {
     #[test]
     fn only_named_users_and_groups_of_an_acl_shift() {
         let mut acl = vec![2, 0, 0, 0];
-        let entry = |tag: u16, id: u32| {
-            [&tag.to_le_bytes()[..], &6_u16.to_le_bytes(), &id.to_le_bytes()].concat()
-        };
+        let entry =
+            |tag: u16, id: u32| [&tag.to_le_bytes()[..], &6_u16.to_le_bytes(), &id.to_le_bytes()].concat();
         acl.extend(entry(1, u32::MAX));
         acl.extend(entry(2, 100_005));
         let mut expected = acl.clone();

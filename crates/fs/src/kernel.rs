@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
 use crate::error::{FsError, io_error};
@@ -50,11 +49,7 @@ impl<'a> Context<'a> {
     /// Makes the mount, attached nowhere.
     pub(crate) fn mount(self, read_only: bool) -> Result<OwnedFd, FsError> {
         fsconfig_create(&self.fd).map_err(|errno| self.failed("fsconfig create".into(), errno))?;
-        let attributes = if read_only {
-            MountAttrFlags::MOUNT_ATTR_RDONLY
-        } else {
-            MountAttrFlags::empty()
-        };
+        let attributes = if read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
         fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map_err(|errno| self.failed("fsmount".into(), errno))
     }
@@ -96,11 +91,9 @@ pub(crate) fn id_mapped(
         messages: String::new(),
         source,
     };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let copy = open_tree(fd, "", flags)
-        .map_err(|errno| failed("open_tree of a layer", errno.into()))?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = open_tree(fd, "", flags).map_err(|errno| failed("open_tree of a layer", errno.into()))?;
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
@@ -164,10 +157,7 @@ impl LayerMount {
         let place = places.join(format!("{}-{number}", std::process::id()));
         std::fs::create_dir_all(&place).map_err(io_error("make the directory", &place))?;
         let attached = attach(fd.as_fd(), &place);
-        let mount = LayerMount {
-            fd,
-            place: Some(place),
-        };
+        let mount = LayerMount { fd, place: Some(place) };
         attached.map(|()| mount)
     }
 

@@ -1,3 +1,5 @@
+//! Writable layers, and who may use them when.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -58,12 +60,7 @@ impl WritableLayer {
             .tempdir_in(layers)
             .map_err(io_error("make a directory in", layers))?
             .keep();
-        let layer = WritableLayer {
-            shared: Arc::new(LayerFiles {
-                dir,
-                state: Mutex::default(),
-            }),
-        };
+        let layer = WritableLayer { shared: Arc::new(LayerFiles { dir, state: Mutex::default() }) };
         // The container's root passes through here on its way to `upper`.
         set_mode(&layer.shared.dir, 0o711)?;
         for (part, mode) in [("upper", 0o755), ("work", 0o700)] {
@@ -136,16 +133,16 @@ impl LayerFiles {
         self.state().usage = Usage::Idle;
     }
 
-    /// Claims the layer for its commit.
+    /// Claims the layer for its commit; says whether it was ever mounted.
     pub(crate) fn begin_commit(
         &self,
         lowers: &[SnapshotId],
         id_map: Option<&IdMap>,
-    ) -> Result<(), FsError> {
+    ) -> Result<bool, FsError> {
         let mut state = self.state();
         self.check(&state, lowers, id_map)?;
         state.usage = Usage::Spent;
-        Ok(())
+        Ok(state.owner.is_some())
     }
 
     fn check(
@@ -170,8 +167,7 @@ impl LayerFiles {
     fn prepare_root(&self, root: &Metadata, id_map: Option<&IdMap>) -> Result<(), FsError> {
         let upper = self.upper();
         let host = |id| id_map.map_or(id, |map| map.to_host(id).unwrap_or(map.host_base));
-        chown(&upper, Some(host(root.uid)), Some(host(root.gid)))
-            .map_err(io_error("chown", &upper))?;
+        chown(&upper, Some(host(root.uid)), Some(host(root.gid))).map_err(io_error("chown", &upper))?;
         let work = self.work();
         chown(&work, Some(host(0)), Some(host(0))).map_err(io_error("chown", &work))?;
         set_mode(&upper, root.mode)?;
@@ -181,14 +177,8 @@ impl LayerFiles {
             lsetxattr(&upper, &*name, value, XattrFlags::empty())
                 .map_err(io_error("set an attribute of", &upper))?;
         }
-        let time = Timespec {
-            tv_sec: root.mtime.seconds,
-            tv_nsec: root.mtime.nanos.into(),
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
+        let time = Timespec { tv_sec: root.mtime.seconds, tv_nsec: root.mtime.nanos.into() };
+        let times = Timestamps { last_access: time, last_modification: time };
         utimensat(CWD, &upper, &times, AtFlags::empty()).map_err(io_error("set the time of", &upper))
     }
 
@@ -204,10 +194,7 @@ impl LayerFiles {
 
 impl LayerOwner {
     fn new(lowers: &[SnapshotId], id_map: Option<&IdMap>) -> LayerOwner {
-        LayerOwner {
-            lowers: lowers.to_vec(),
-            host_base: id_map.map(|map| map.host_base),
-        }
+        LayerOwner { lowers: lowers.to_vec(), host_base: id_map.map(|map| map.host_base) }
     }
 }
 

@@ -84,11 +84,7 @@ impl SnapshotFs {
     ///
     /// Layers that an earlier process left are removed, unless another process has the directory
     /// open now. Needs the rights to mount.
-    pub fn open(
-        store: Arc<Store>,
-        dir: &Path,
-        choice: BackendChoice,
-    ) -> Result<SnapshotFs, FsError> {
+    pub fn open(store: Arc<Store>, dir: &Path, choice: BackendChoice) -> Result<SnapshotFs, FsError> {
         // Paths of the layers are read by the kernel, whatever the working directory is by then.
         let dir = std::path::absolute(dir).map_err(io_error("find", dir))?;
         for part in ["erofs", "layers", "linked", "scratch"] {
@@ -108,8 +104,7 @@ impl SnapshotFs {
                 erofs::remove_leftovers(&dir.join(part))?;
             }
         }
-        rustix::fs::flock(&lock, FlockOperation::LockShared)
-            .map_err(io_error("lock", &lock_path))?;
+        rustix::fs::flock(&lock, FlockOperation::LockShared).map_err(io_error("lock", &lock_path))?;
         let (backend, interface) = probe::choose(&dir, choice)?;
         tracing::debug!(?backend, ?interface, "snapshots can be mounted");
         Ok(SnapshotFs {
@@ -136,14 +131,25 @@ impl SnapshotFs {
     /// Makes a snapshot mountable, which its first mount would do: writes its EROFS image, or
     /// its tree of links. Returns where that is.
     pub fn prepare(&self, id: &SnapshotId) -> Result<PathBuf, FsError> {
-        let _one_at_a_time = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.backend {
-            Backend::Erofs => {
-                let (images, scratch) = (self.dir.join("erofs"), self.dir.join("scratch"));
-                erofs::cached_image(&images, &scratch, id, || Ok(self.store.tree(id)?))
-            }
-            Backend::Linked => linked::cached_tree(&self.dir.join("linked"), &self.store, id),
+        let place = match self.backend {
+            Backend::Erofs => self.dir.join("erofs").join(id.to_hex()),
+            Backend::Linked => self.dir.join("linked/trees").join(id.to_hex()),
+        };
+        if place.exists() {
+            return Ok(place);
         }
+        let _one_at_a_time = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.exists() {
+            return Ok(place);
+        }
+        let tree = self.store.tree(id)?;
+        match self.backend {
+            Backend::Erofs => erofs::write_image(&place, &self.dir.join("scratch"), id, &tree)?,
+            Backend::Linked => {
+                linked::write_tree(&place, &self.dir.join("linked"), &self.store, &tree)?;
+            }
+        }
+        Ok(place)
     }
 
     /// Makes an empty layer. The name is for people who look at the directory; two layers may

@@ -12,13 +12,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use homeport_content::{
-    Digest, Directory, Entry, FileContent, InvalidTree, Leaf, LeafKind, Metadata, SnapshotId, Tree,
-};
+use homeport_content::{Digest, Directory, Entry, FileContent, InvalidTree, Leaf, LeafKind, Metadata, Tree};
 use homeport_store::Store;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, ioctl_ficlone, lsetxattr,
-    mknodat, utimensat,
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, ioctl_ficlone, lsetxattr, mknodat,
+    utimensat,
 };
 
 use crate::error::{FsError, io_error};
@@ -48,29 +46,15 @@ pub(crate) fn open(dir: &Path) -> Result<(), FsError> {
     Ok(())
 }
 
-/// Makes sure that the tree of a snapshot stands below `dir`; returns its root. One caller at a
-/// time.
-pub(crate) fn cached_tree(
-    dir: &Path,
-    store: &Store,
-    id: &SnapshotId,
-) -> Result<PathBuf, FsError> {
-    let place = dir.join("trees").join(id.to_hex());
-    if place.exists() {
-        return Ok(place);
-    }
-    let tree = store.tree(id)?;
+/// Writes the tree of a snapshot below `dir` and names it `place`, which then has all of it or is
+/// not there. One caller at a time.
+pub(crate) fn write_tree(place: &Path, dir: &Path, store: &Store, tree: &Tree) -> Result<(), FsError> {
     let scratch = tempfile::Builder::new()
         .prefix("tree-")
         .tempdir_in(dir.join("scratch"))
         .map_err(io_error("make a directory in", dir))?;
     let root = scratch.path().join("root");
-    let builder = Builder {
-        dir,
-        store,
-        tree: &tree,
-        scratch: scratch.path(),
-    };
+    let builder = Builder { dir, store, tree, scratch: scratch.path() };
     let mark = dir.join(UNSYNCED);
     File::create(&mark)
         .and_then(|file| file.sync_all())
@@ -80,11 +64,11 @@ pub(crate) fn cached_tree(
     // The name promises a whole tree, also after a loss of power.
     store.sync()?;
     fs::remove_file(&mark).map_err(io_error("remove", &mark))?;
-    match fs::rename(&root, &place) {
-        Ok(()) => Ok(place),
-        // Somebody else was quicker.
-        Err(_) if place.exists() => Ok(place),
-        Err(error) => Err(io_error("rename a new tree to", &place)(error)),
+    match fs::rename(&root, place) {
+        Ok(()) => Ok(()),
+        // Another process was quicker.
+        Err(_) if place.exists() => Ok(()),
+        Err(error) => Err(io_error("rename a new tree to", place)(error)),
     }
 }
 
@@ -114,8 +98,7 @@ impl Builder<'_> {
 
     fn leaf(&self, path: &Path, leaf: &Leaf) -> Result<(), FsError> {
         let node = |kind: FileType, number: u64| {
-            mknodat(CWD, path, kind, Mode::from_raw_mode(0o600), number)
-                .map_err(io_error("make", path))
+            mknodat(CWD, path, kind, Mode::from_raw_mode(0o600), number).map_err(io_error("make", path))
         };
         match &leaf.kind {
             LeafKind::File(content) => return self.file(path, content, &leaf.metadata),
@@ -129,12 +112,7 @@ impl Builder<'_> {
         set_metadata(path, &leaf.metadata, matches!(leaf.kind, LeafKind::Symlink(_)))
     }
 
-    fn file(
-        &self,
-        path: &Path,
-        content: &FileContent,
-        metadata: &Metadata,
-    ) -> Result<(), FsError> {
+    fn file(&self, path: &Path, content: &FileContent, metadata: &Metadata) -> Result<(), FsError> {
         let variant = self.variant_path(content, metadata);
         match fs::hard_link(&variant, path) {
             Ok(()) => return Ok(()),
@@ -185,11 +163,8 @@ fn as_os(bytes: &[u8]) -> &std::ffi::OsStr {
 
 fn missing_leaf(path: &Path) -> FsError {
     FsError::Store(
-        InvalidTree {
-            path: path.display().to_string(),
-            reason: "names a leaf that the tree does not have",
-        }
-        .into(),
+        InvalidTree { path: path.display().to_string(), reason: "names a leaf that the tree does not have" }
+            .into(),
     )
 }
 
@@ -205,17 +180,9 @@ fn set_metadata(path: &Path, metadata: &Metadata, is_symlink: bool) -> Result<()
     }
     for (name, value) in &metadata.xattrs {
         let name = crate::commit::escaped(name);
-        lsetxattr(path, &*name, value, XattrFlags::empty())
-            .map_err(io_error("set an attribute of", path))?;
+        lsetxattr(path, &*name, value, XattrFlags::empty()).map_err(io_error("set an attribute of", path))?;
     }
-    let time = Timespec {
-        tv_sec: metadata.mtime.seconds,
-        tv_nsec: metadata.mtime.nanos.into(),
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(io_error("set the time of", path))
+    let time = Timespec { tv_sec: metadata.mtime.seconds, tv_nsec: metadata.mtime.nanos.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io_error("set the time of", path))
 }

@@ -1,3 +1,5 @@
+//! Mounts of snapshots and layers, from the request to the end.
+
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use homeport_content::SnapshotId;
 use crate::error::{FsError, io_error};
 use crate::kernel::{self, LayerMount};
 use crate::layer::LayerFiles;
-use crate::overlay::{LayerInterface, Overlay, open_directory};
+use crate::overlay::{Overlay, open_directory};
 use crate::{Backend, IdMap, SnapshotFs, WritableLayer};
 
 /// Where waiting for the users of a mount ends: the pauses until then add up to a second.
@@ -56,9 +58,9 @@ impl Mount {
                 }
                 Ok(())
             }
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(FsError::Busy {
-                target: self.target.clone(),
-            }),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                Err(FsError::Busy { target: self.target.clone() })
+            }
             Err(error) => Err(io_error("unmount", &self.target)(error)),
         }
     }
@@ -168,11 +170,8 @@ impl SnapshotFs {
             }
         };
         let paths = layer.map(|layer| (layer.upper(), layer.work()));
-        let overlay = Overlay {
-            lowers: fds,
-            data,
-            writable: paths.as_ref().map(|(upper, work)| (&**upper, &**work)),
-        };
+        let overlay =
+            Overlay { lowers: fds, data, writable: paths.as_ref().map(|(upper, work)| (&**upper, &**work)) };
         overlay.mount(self.interface, target)
     }
 
@@ -198,10 +197,5 @@ impl SnapshotFs {
     fn places(&self) -> Option<PathBuf> {
         let needed = self.interface.needs_attached();
         needed.then(|| self.dir.join("mounts"))
-    }
-
-    #[doc(hidden)]
-    pub fn use_attached_layers_by_path(&mut self) {
-        self.interface = LayerInterface::Paths;
     }
 }

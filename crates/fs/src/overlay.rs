@@ -1,7 +1,7 @@
 //! Overlays from layers: the options of the mount, and the ways in which kernels take layers.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::{FsError, io_error};
@@ -21,11 +21,8 @@ pub(crate) enum LayerInterface {
 
 impl LayerInterface {
     /// Every interface, newest first.
-    pub(crate) const ALL: [LayerInterface; 3] = [
-        LayerInterface::Descriptors,
-        LayerInterface::Paths,
-        LayerInterface::List,
-    ];
+    pub(crate) const ALL: [LayerInterface; 3] =
+        [LayerInterface::Descriptors, LayerInterface::Paths, LayerInterface::List];
 
     /// Whether layers must be in the mount table.
     pub(crate) fn needs_attached(self) -> bool {
@@ -59,11 +56,7 @@ fn option_path(path: &Path, fd: &File) -> String {
 
 impl Overlay<'_> {
     /// Makes the overlay, attached nowhere. `target` is for messages.
-    pub(crate) fn mount(
-        &self,
-        interface: LayerInterface,
-        target: &str,
-    ) -> Result<OwnedFd, FsError> {
+    pub(crate) fn mount(&self, interface: LayerInterface, target: &str) -> Result<OwnedFd, FsError> {
         let context = Context::open("overlay", target)?;
         context.string("source", "homeport")?;
         match interface {
@@ -115,5 +108,5 @@ impl Overlay<'_> {
 /// Opens a directory as a layer.
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, FsError> {
     let file = File::open(path).map_err(io_error("open", path))?;
-    Ok(file.as_fd().try_clone_to_owned().map_err(io_error("open", path))?)
+    Ok(file.into())
 }

@@ -28,14 +28,8 @@ pub struct Capability {
 impl Capability {
     fn of<T>(result: &Result<T, FsError>, how: &str) -> Capability {
         match result {
-            Ok(_) => Capability {
-                available: true,
-                detail: how.to_owned(),
-            },
-            Err(error) => Capability {
-                available: false,
-                detail: chain(error),
-            },
+            Ok(_) => Capability { available: true, detail: how.to_owned() },
+            Err(error) => Capability { available: false, detail: chain(error) },
         }
     }
 }
@@ -72,8 +66,7 @@ pub fn probe(dir: &Path) -> Result<Capabilities, FsError> {
         if !erofs_works {
             return try_mapping_directory(dir, namespace.as_fd());
         }
-        let tries =
-            LayerInterface::ALL.map(|interface| sample.try_erofs(dir, interface, Some(&namespace)));
+        let tries = LayerInterface::ALL.map(|interface| sample.try_erofs(dir, interface, Some(&namespace)));
         first(tries).map(|_| ())
     });
     let reflink = try_reflink(dir);
@@ -92,10 +85,7 @@ pub fn probe(dir: &Path) -> Result<Capabilities, FsError> {
 }
 
 /// Picks the backend, and the way in which the kernel is told of layers.
-pub(crate) fn choose(
-    dir: &Path,
-    choice: BackendChoice,
-) -> Result<(Backend, LayerInterface), FsError> {
+pub(crate) fn choose(dir: &Path, choice: BackendChoice) -> Result<(Backend, LayerInterface), FsError> {
     let scratch = tempfile::Builder::new()
         .prefix("probe-")
         .tempdir_in(dir.join("scratch"))
@@ -136,10 +126,7 @@ impl Sample {
         let mut tree = Tree::default();
         let id = tree.push_leaf(Leaf {
             metadata: Metadata::with_mode(0o644),
-            kind: LeafKind::File(FileContent::Object {
-                digest,
-                size: SAMPLE.len() as u64,
-            }),
+            kind: LeafKind::File(FileContent::Object { digest, size: SAMPLE.len() as u64 }),
         });
         let named = homeport_content::Entry::Leaf(id);
         tree.root.entries.insert(b"sample".as_slice().into(), named);
@@ -168,11 +155,7 @@ impl Sample {
             lower = LayerMount::new(mapped, places.as_deref())?;
         }
         let objects = open_directory(&self.objects)?;
-        let overlay = Overlay {
-            lowers: vec![lower.fd()],
-            data: Some(objects.as_fd()),
-            writable: None,
-        };
+        let overlay = Overlay { lowers: vec![lower.fd()], data: Some(objects.as_fd()), writable: None };
         let mount = overlay.mount(interface, &target)?;
         let mut file = open_in(mount.as_fd(), "sample", dir)?;
         let mut bytes = Vec::new();
@@ -190,8 +173,7 @@ impl Sample {
 
 fn open_in(mount: BorrowedFd<'_>, name: &str, dir: &Path) -> Result<File, FsError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = openat(mount, name, flags, Mode::empty())
-        .map_err(io_error("open a file in a mount of", dir))?;
+    let fd = openat(mount, name, flags, Mode::empty()).map_err(io_error("open a file in a mount of", dir))?;
     Ok(File::from(fd))
 }
 
@@ -205,11 +187,7 @@ fn try_linked(dir: &Path, interface: LayerInterface) -> Result<(), FsError> {
     let places = interface.needs_attached().then(|| dir.join("mounts"));
     let layer = LayerMount::new(kernel::bind(&lower)?, places.as_deref())?;
     let empty = open_directory(&empty)?;
-    let overlay = Overlay {
-        lowers: vec![layer.fd(), empty.as_fd()],
-        data: None,
-        writable: None,
-    };
+    let overlay = Overlay { lowers: vec![layer.fd(), empty.as_fd()], data: None, writable: None };
     let mount = overlay.mount(interface, &lower.display().to_string())?;
     open_in(mount.as_fd(), "sample", &lower).map(|_| ())
 }
@@ -236,11 +214,7 @@ fn namespace(base: u32, size: u32) -> Result<OwnedFd, FsError> {
     // SAFETY: between fork and exec the child makes one system call and allocates nothing.
     unsafe {
         command.pre_exec(|| {
-            if libc::unshare(libc::CLONE_NEWUSER) == 0 {
-                Ok(())
-            } else {
-                Err(io::Error::last_os_error())
-            }
+            if libc::unshare(libc::CLONE_NEWUSER) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
         });
     }
     // It waits for the end of its input, which is our dropping the pipe.
@@ -273,5 +247,55 @@ fn chain(error: &FsError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+
+    use super::*;
+
+    /// Attached layers would be seen by others; they are made in a namespace of their own.
+    fn isolated(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let test = || {
+                // SAFETY: the call changes the mount namespace of this thread only.
+                assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                mount_change("/", private).unwrap();
+                test();
+            };
+            scope.spawn(test).join().unwrap();
+        });
+    }
+
+    #[test]
+    fn every_interface_mounts_both_backends_and_leaves_nothing_attached() {
+        isolated(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let sample = Sample::write(dir.path()).unwrap();
+            let namespace = namespace(100_000, 65_536).unwrap();
+            for interface in LayerInterface::ALL {
+                sample.try_erofs(dir.path(), interface, None).unwrap();
+                sample.try_erofs(dir.path(), interface, Some(&namespace)).unwrap();
+                try_linked(dir.path(), interface).unwrap();
+            }
+            let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            assert!(!table.contains(dir.path().to_str().unwrap()), "{table}");
+            assert_eq!(fs::read_dir(dir.path().join("mounts")).unwrap().count(), 0);
+        });
+    }
+
+    #[test]
+    fn what_works_here_is_reported_with_the_backend_that_follows() {
+        isolated(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let found = probe(dir.path()).unwrap();
+            println!("{found:#?}");
+            let erofs = found.file_backed_erofs.available && found.data_only_layers.available;
+            assert_eq!(found.backend == Some(Backend::Erofs), erofs);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        });
     }
 }

@@ -1,4 +1,6 @@
-use std::collections::HashMap;
+//! Writing of objects: staged in scratch, synced together, then named.
+
+use std::collections::{HashMap, hash_map};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use homeport_content::{Digest, FileContent, INLINE_LIMIT, SnapshotId, Tree};
+use rustix::io::Errno;
 
 use crate::error::io_error;
 use crate::hashing::{CopyError, copy_and_digest, digest_file};
@@ -18,7 +21,7 @@ const FEW: usize = 4;
 /// Objects that become visible together, at the price of one sync for all of them.
 ///
 /// Until [`Batch::publish`] nothing of it is in the store; a batch that is dropped leaves no
-/// trace (adopted files are gone all the same). Threads may share a batch.
+/// trace, except that adopted files have lost their metadata. Threads may share a batch.
 #[derive(Debug)]
 pub struct Batch<'a> {
     store: &'a Store,
@@ -58,10 +61,7 @@ impl Batch<'_> {
     /// [`INLINE_LIMIT`] bytes, else a staged object.
     pub fn file_content(&self, mut reader: impl Read) -> Result<FileContent, StoreError> {
         let mut head = Vec::with_capacity(INLINE_LIMIT + 1);
-        (&mut reader)
-            .take(INLINE_LIMIT as u64 + 1)
-            .read_to_end(&mut head)
-            .map_err(StoreError::Source)?;
+        (&mut reader).take(INLINE_LIMIT as u64 + 1).read_to_end(&mut head).map_err(StoreError::Source)?;
         if head.len() <= INLINE_LIMIT {
             return Ok(FileContent::Inline(head.into()));
         }
@@ -70,29 +70,22 @@ impl Batch<'_> {
     }
 
     /// Takes the file at `path`, which nobody may be writing to any more, and stages it as an
-    /// object, without copying if it is on the store's file system. The name `path` is gone
-    /// afterwards; mode, owner and attributes are not part of an object and are dropped.
+    /// object, without copying if it is on the store's file system. It stays where it is until
+    /// the batch is published, or goes at once if its content is known. Mode, owner and
+    /// attributes are not part of an object and are dropped.
     pub fn adopt_file(&self, path: &Path) -> Result<(Digest, u64), StoreError> {
         let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
         if !found.is_file() {
             return Err(StoreError::NotAFile(path.to_owned()));
         }
         let file = File::open(path).map_err(io_error("open", path))?;
-        let (digest, size) = digest_file(&file).map_err(io_error("read", path))?;
-        if self.known(&digest) {
+        if found.dev() != self.device()? {
+            let stored = self.put_reader(&file)?;
             fs::remove_file(path).map_err(io_error("remove", path))?;
-            return Ok((digest, size));
+            return Ok(stored);
         }
-        let staged = self.fresh_path();
-        match fs::rename(path, &staged) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                fs::copy(path, &staged).map_err(io_error("copy", path))?;
-                fs::remove_file(path).map_err(io_error("remove", path))?;
-            }
-            Err(error) => return Err(io_error("move into the store", path)(error)),
-        }
-        self.stage(digest, staged)?;
+        let (digest, size) = digest_file(&file).map_err(io_error("read", path))?;
+        self.stage(digest, &file, path.to_owned())?;
         Ok((digest, size))
     }
 
@@ -120,9 +113,7 @@ impl Batch<'_> {
             self.store.sync()?;
         } else {
             for path in staged.values() {
-                File::open(path)
-                    .and_then(|file| file.sync_all())
-                    .map_err(io_error("sync", path))?;
+                File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path))?;
             }
         }
         let mut names = Vec::with_capacity(staged.len());
@@ -138,17 +129,10 @@ impl Batch<'_> {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put_with_head(
-        &self,
-        head: &[u8],
-        reader: &mut impl Read,
-    ) -> Result<(Digest, u64), StoreError> {
+    fn put_with_head(&self, head: &[u8], reader: &mut impl Read) -> Result<(Digest, u64), StoreError> {
         let path = self.fresh_path();
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(io_error("create", &path))?;
+        let mut file =
+            File::options().write(true).create_new(true).open(&path).map_err(io_error("create", &path))?;
         let copied = copy_and_digest(head, reader, &mut file).map_err(|error| match error {
             CopyError::Read(error) => StoreError::Source(error),
             CopyError::Write(error) => io_error("write", &path)(error),
@@ -161,7 +145,7 @@ impl Batch<'_> {
                 return Err(error);
             }
         };
-        self.stage(digest, path)?;
+        self.stage(digest, &file, path)?;
         Ok((digest, size))
     }
 
@@ -170,49 +154,60 @@ impl Batch<'_> {
         self.scratch.path().join(number.to_string())
     }
 
+    fn device(&self) -> Result<u64, StoreError> {
+        let found = self.store.root.metadata();
+        Ok(found.map_err(io_error("look at", &self.store.dir))?.dev())
+    }
+
     fn known(&self, digest: &Digest) -> bool {
         self.staged().contains_key(digest) || self.store.contains(digest)
     }
 
-    fn stage(&self, digest: Digest, path: PathBuf) -> Result<(), StoreError> {
-        if self.known(&digest) {
-            return fs::remove_file(&path).map_err(io_error("remove", &path));
+    /// Keeps the file at `path`, open as `file`, for publishing; removes it if its content is
+    /// known.
+    fn stage(&self, digest: Digest, file: &File, path: PathBuf) -> Result<(), StoreError> {
+        if !self.known(&digest) {
+            strip_metadata(file, &path)?;
+            match self.staged().entry(digest) {
+                hash_map::Entry::Vacant(entry) => {
+                    entry.insert(path);
+                    return Ok(());
+                }
+                // Another thread was quicker.
+                hash_map::Entry::Occupied(_) => {}
+            }
         }
-        strip_metadata(&path)?;
-        self.staged().insert(digest, path);
-        Ok(())
+        fs::remove_file(&path).map_err(io_error("remove", &path))
     }
 }
 
 /// Objects are plain read-only files of root, so that nothing of the first file with some
 /// content shows in, or gives rights to, any other.
-fn strip_metadata(path: &Path) -> Result<(), StoreError> {
-    let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
+fn strip_metadata(file: &File, path: &Path) -> Result<(), StoreError> {
+    let found = file.metadata().map_err(io_error("look at", path))?;
     if found.uid() != 0 || found.gid() != 0 {
-        std::os::unix::fs::chown(path, Some(0), Some(0)).map_err(io_error("chown", path))?;
+        std::os::unix::fs::fchown(file, Some(0), Some(0)).map_err(io_error("chown", path))?;
     }
     if found.mode() & 0o7777 != 0o444 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o444))
-            .map_err(io_error("chmod", path))?;
+        file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(io_error("chmod", path))?;
     }
-    let failed = |errno: rustix::io::Errno| io_error("clear the attributes of", path)(errno.into());
-    let mut names = vec![0; 4096];
-    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::RANGE) => {
-            names.resize(65_536, 0);
-            rustix::fs::llistxattr(path, &mut names[..]).map_err(failed)?
+    let failed = |errno: Errno| io_error("clear the attributes of", path)(errno.into());
+    let mut names = vec![0; 1024];
+    let length = loop {
+        match rustix::fs::flistxattr(file, &mut names[..]) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if names.len() < 65_536 => names.resize(65_536, 0),
+            Err(Errno::OPNOTSUPP) => break 0,
+            Err(errno) => return Err(failed(errno)),
         }
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
-        Err(errno) => return Err(failed(errno)),
     };
     for name in names[..length].split(|byte| *byte == 0) {
         // Labels of a security module belong to the place, and cannot be removed.
         if name.is_empty() || name == b"security.selinux" {
             continue;
         }
-        match rustix::fs::lremovexattr(path, name) {
-            Ok(()) | Err(rustix::io::Errno::NODATA) => {}
+        match rustix::fs::fremovexattr(file, name) {
+            Ok(()) | Err(Errno::NODATA) => {}
             Err(errno) => return Err(failed(errno)),
         }
     }

@@ -1,3 +1,5 @@
+//! What can go wrong in a store.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -73,9 +75,5 @@ impl StoreError {
 /// For `map_err`: what was tried, and on which file.
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
-    move |source| StoreError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| StoreError::Io { action, path, source }
 }

@@ -1,3 +1,5 @@
+//! Digests of files and streams, without reading holes or holding contents in memory.
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -20,11 +22,7 @@ pub fn digest_file(file: &File) -> io::Result<(Digest, u64)> {
     // A file of one buffer has no hole worth two system calls.
     let sparse = size > BUFFER as u64;
     while offset < size {
-        let (data, hole) = if sparse {
-            next_extent(file, offset, size)?
-        } else {
-            (offset, size)
-        };
+        let (data, hole) = if sparse { next_extent(file, offset, size)? } else { (offset, size) };
         hash_zeros(&mut hasher, data - offset);
         offset = data;
         while offset < hole {

@@ -68,12 +68,7 @@ impl Store {
         rustix::fs::flock(&lock, FlockOperation::LockShared)
             .map_err(|errno| io_error("lock", &lock_path)(errno.into()))?;
         let root = File::open(dir).map_err(io_error("open", dir))?;
-        Ok(Store {
-            dir: dir.to_owned(),
-            root,
-            _lock: lock,
-            cache: Mutex::default(),
-        })
+        Ok(Store { dir: dir.to_owned(), root, _lock: lock, cache: Mutex::default() })
     }
 
     /// The directory of the store.
@@ -139,11 +134,7 @@ fn empty_directory(dir: &Path) -> Result<(), StoreError> {
         let entry = entry.map_err(io_error("list", dir))?;
         let path = entry.path();
         let kind = entry.file_type().map_err(io_error("look at", &path))?;
-        let removed = if kind.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
+        let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(io_error("remove what was left of", &path))?;
     }
     Ok(())

@@ -1,3 +1,5 @@
+//! Objects: single writes, reading and checking.
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -84,11 +86,7 @@ impl Store {
         let file = self.open_object(digest)?;
         let path = self.object_path(digest);
         let (found, size) = digest_file(&file).map_err(io_error("read", &path))?;
-        if found == *digest {
-            Ok(size)
-        } else {
-            Err(StoreError::Damaged { path, found })
-        }
+        if found == *digest { Ok(size) } else { Err(StoreError::Damaged { path, found }) }
     }
 }
 
@@ -96,9 +94,5 @@ pub(crate) fn check_size(digest: &Digest, expected: u64, found: u64) -> Result<(
     if expected == found {
         return Ok(());
     }
-    Err(StoreError::WrongSize {
-        digest: *digest,
-        expected,
-        found,
-    })
+    Err(StoreError::WrongSize { digest: *digest, expected, found })
 }

@@ -1,3 +1,5 @@
+//! Trees: writing after their objects, reading with a bounded cache, checking.
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,3 +1,5 @@
+//! Reading of numbers and bytes that nobody vouches for.
+
 /// The bytes are not the canonical encoding of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the tree is damaged at byte {offset}: {kind}")]
@@ -61,19 +63,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn refuse(&self, kind: DecodeErrorKind) -> DecodeError {
-        DecodeError {
-            offset: self.offset,
-            kind,
-        }
+        DecodeError { offset: self.offset, kind }
     }
 
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let rest = self.bytes.get(self.offset..).unwrap_or_default();
         let Some(taken) = rest.get(..length) else {
-            return Err(self.refuse(DecodeErrorKind::Truncated {
-                wanted: length as u64,
-                left: rest.len(),
-            }));
+            return Err(self.refuse(DecodeErrorKind::Truncated { wanted: length as u64, left: rest.len() }));
         };
         self.offset += length;
         Ok(taken)
@@ -121,10 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A name that must be greater than the one before it.
-    pub(super) fn ascending(
-        &mut self,
-        previous: &mut Option<&'a [u8]>,
-    ) -> Result<&'a [u8], DecodeError> {
+    pub(super) fn ascending(&mut self, previous: &mut Option<&'a [u8]>) -> Result<&'a [u8], DecodeError> {
         let name = self.bytes()?;
         if previous.is_some_and(|previous| previous >= name) {
             return Err(self.refuse(DecodeErrorKind::Unordered));

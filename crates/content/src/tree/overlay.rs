@@ -1,3 +1,5 @@
+//! One tree over another, and parts of trees as trees.
+
 use std::collections::HashMap;
 
 use super::{Directory, Entry, Leaf, LeafId, Tree};
@@ -28,10 +30,7 @@ impl Tree {
     /// Directories that both have are merged and get the metadata of `upper`, the root too.
     /// Everything else of `upper` replaces what has its name. Hard links within each tree stay.
     pub fn overlay(&mut self, upper: &Tree) {
-        let mut renumbered = Renumbered {
-            from: &upper.leaves,
-            numbers: HashMap::new(),
-        };
+        let mut renumbered = Renumbered { from: &upper.leaves, numbers: HashMap::new() };
         lay(&mut self.root, &mut self.leaves, &upper.root, &mut renumbered);
     }
 
@@ -39,21 +38,13 @@ impl Tree {
     pub fn subtree(&self, path: &[u8]) -> Option<Tree> {
         let source = self.directory(path)?;
         let mut tree = Tree::default();
-        let mut renumbered = Renumbered {
-            from: &self.leaves,
-            numbers: HashMap::new(),
-        };
+        let mut renumbered = Renumbered { from: &self.leaves, numbers: HashMap::new() };
         lay(&mut tree.root, &mut tree.leaves, source, &mut renumbered);
         Some(tree)
     }
 }
 
-fn lay(
-    into: &mut Directory,
-    leaves: &mut Vec<Leaf>,
-    upper: &Directory,
-    renumbered: &mut Renumbered<'_>,
-) {
+fn lay(into: &mut Directory, leaves: &mut Vec<Leaf>, upper: &Directory, renumbered: &mut Renumbered<'_>) {
     into.metadata = upper.metadata.clone();
     for (name, entry) in &upper.entries {
         match entry {

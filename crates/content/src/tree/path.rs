@@ -1,3 +1,5 @@
+//! Entries by path. Paths are bytes, and never leave the tree.
+
 use super::{Directory, Entry, EntryRef, Leaf, LeafId, LeafKind, MAX_DEPTH, Tree};
 use crate::Metadata;
 
@@ -43,8 +45,7 @@ pub enum PathError {
 
 /// Components of `path`: absolute and relative are the same, empty ones and `.` are skipped.
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
+    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
 fn shown(path: &[u8]) -> String {
@@ -124,11 +125,7 @@ impl Tree {
 
     /// The directory at `path` for changing. With `create`, missing directories are made with
     /// mode 0755, owned by root, at the epoch.
-    pub fn directory_mut(
-        &mut self,
-        path: &[u8],
-        create: bool,
-    ) -> Result<&mut Directory, PathError> {
+    pub fn directory_mut(&mut self, path: &[u8], create: bool) -> Result<&mut Directory, PathError> {
         let parts: Vec<&[u8]> = components(path).collect();
         if parts.contains(&b"..".as_slice()) {
             return Err(PathError::ParentComponent { path: shown(path) });
@@ -141,9 +138,7 @@ impl Tree {
     pub fn insert_leaf(&mut self, path: &[u8], leaf: Leaf) -> Result<LeafId, PathError> {
         let (parents, name) = split_last(path)?;
         let id = LeafId(self.leaves.len() as u32);
-        self.descend(path, &parents, true)?
-            .entries
-            .insert(name.into(), Entry::Leaf(id));
+        self.descend(path, &parents, true)?.entries.insert(name.into(), Entry::Leaf(id));
         self.leaves.push(leaf);
         Ok(id)
     }
@@ -154,9 +149,7 @@ impl Tree {
             return Err(PathError::NoSuchLeaf(id.0));
         }
         let (parents, name) = split_last(path)?;
-        self.descend(path, &parents, true)?
-            .entries
-            .insert(name.into(), Entry::Leaf(id));
+        self.descend(path, &parents, true)?.entries.insert(name.into(), Entry::Leaf(id));
         Ok(())
     }
 
@@ -170,12 +163,7 @@ impl Tree {
         }
     }
 
-    fn descend(
-        &mut self,
-        path: &[u8],
-        parts: &[&[u8]],
-        create: bool,
-    ) -> Result<&mut Directory, PathError> {
+    fn descend(&mut self, path: &[u8], parts: &[&[u8]], create: bool) -> Result<&mut Directory, PathError> {
         if parts.len() > MAX_DEPTH {
             return Err(PathError::TooDeep { path: shown(path) });
         }
@@ -184,14 +172,12 @@ impl Tree {
             if !create && !directory.entries.contains_key(*part) {
                 return Err(PathError::NotFound { path: shown(path) });
             }
-            let entry = directory.entries.entry((*part).into()).or_insert_with(|| {
-                Entry::Directory(Box::new(Directory::new(Metadata::with_mode(0o755))))
-            });
+            let entry = directory
+                .entries
+                .entry((*part).into())
+                .or_insert_with(|| Entry::Directory(Box::new(Directory::new(Metadata::with_mode(0o755)))));
             let Entry::Directory(next) = entry else {
-                return Err(PathError::NotADirectory {
-                    path: shown(path),
-                    component: shown(part),
-                });
+                return Err(PathError::NotADirectory { path: shown(path), component: shown(part) });
             };
             directory = next;
         }
@@ -205,17 +191,11 @@ mod tests {
     use crate::FileContent;
 
     fn file(bytes: &[u8]) -> Leaf {
-        Leaf {
-            metadata: Metadata::with_mode(0o644),
-            kind: LeafKind::File(FileContent::Inline(bytes.into())),
-        }
+        Leaf { metadata: Metadata::with_mode(0o644), kind: LeafKind::File(FileContent::Inline(bytes.into())) }
     }
 
     fn symlink(target: &[u8]) -> Leaf {
-        Leaf {
-            metadata: Metadata::with_mode(0o777),
-            kind: LeafKind::Symlink(target.into()),
-        }
+        Leaf { metadata: Metadata::with_mode(0o777), kind: LeafKind::Symlink(target.into()) }
     }
 
     #[test]
@@ -232,10 +212,7 @@ mod tests {
     #[test]
     fn parent_components_and_the_root_are_refused() {
         let mut tree = Tree::default();
-        assert!(matches!(
-            tree.insert_leaf(b"a/../b", file(b"")),
-            Err(PathError::ParentComponent { .. })
-        ));
+        assert!(matches!(tree.insert_leaf(b"a/../b", file(b"")), Err(PathError::ParentComponent { .. })));
         assert_eq!(tree.insert_leaf(b"/", file(b"")), Err(PathError::Root));
         assert_eq!(tree.remove(b"."), Err(PathError::Root));
         assert!(tree.root.entries.is_empty());
@@ -245,10 +222,7 @@ mod tests {
     fn a_leaf_in_the_way_is_an_error_and_changes_nothing() {
         let mut tree = Tree::default();
         tree.insert_leaf(b"a", file(b"")).unwrap();
-        assert!(matches!(
-            tree.insert_leaf(b"a/b", file(b"")),
-            Err(PathError::NotADirectory { .. })
-        ));
+        assert!(matches!(tree.insert_leaf(b"a/b", file(b"")), Err(PathError::NotADirectory { .. })));
         assert_eq!(tree.leaves.len(), 1);
         assert_eq!(tree.remove(b"a/b"), Ok(None));
     }
@@ -257,10 +231,7 @@ mod tests {
     fn deeper_than_the_limit_is_refused() {
         let mut tree = Tree::default();
         let deep = b"d/".repeat(MAX_DEPTH + 1);
-        assert!(matches!(
-            tree.directory_mut(&deep, true),
-            Err(PathError::TooDeep { .. })
-        ));
+        assert!(matches!(tree.directory_mut(&deep, true), Err(PathError::TooDeep { .. })));
         assert!(tree.directory_mut(&deep[2..], true).is_ok());
     }
 

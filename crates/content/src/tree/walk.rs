@@ -1,12 +1,17 @@
+//! All entries of a tree, one after the other.
+
 use std::collections::btree_map;
 
 use super::{Directory, Entry, EntryRef, Tree};
+
+/// What is still to be visited of a directory; beside it, the length of the directory's path.
+type Entries<'a> = btree_map::Iter<'a, Box<[u8]>, Entry>;
 
 /// All entries below the root, see [`Tree::walk`].
 #[derive(Debug)]
 pub struct Walk<'a> {
     tree: &'a Tree,
-    stack: Vec<(usize, btree_map::Iter<'a, Box<[u8]>, Entry>)>,
+    stack: Vec<(usize, Entries<'a>)>,
     path: Vec<u8>,
 }
 
@@ -14,11 +19,7 @@ impl Tree {
     /// All entries below the root, each directory before what is in it, in byte order of names.
     /// Paths are relative to the root, without a leading slash.
     pub fn walk(&self) -> Walk<'_> {
-        Walk {
-            tree: self,
-            stack: vec![(0, self.root.entries.iter())],
-            path: Vec::new(),
-        }
+        Walk { tree: self, stack: vec![(0, self.root.entries.iter())], path: Vec::new() }
     }
 }
 

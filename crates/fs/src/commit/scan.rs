@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use homeport_content::{
-    Digest, Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, Leaf, LeafId, LeafKind,
-    MAX_DEPTH, Metadata, Tree,
+    Digest, Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, Leaf, LeafId, LeafKind, MAX_DEPTH,
+    Metadata, Tree,
 };
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, renameat, statat};
 
@@ -62,13 +62,7 @@ pub(super) fn scan(scan: Scan<'_>) -> Result<Scanned, FsError> {
     let seen = metadata(&stat, found.user, scanner.scan.id_map);
     let image = &scanner.scan.image.root.metadata;
     root.metadata = combined(seen, image, image, &changes);
-    Ok(Scanned {
-        tree: Tree {
-            root,
-            leaves: scanner.leaves,
-        },
-        taken: scanner.taken,
-    })
+    Ok(Scanned { tree: Tree { root, leaves: scanner.leaves }, taken: scanner.taken })
 }
 
 fn normal(path: &str) -> Vec<u8> {
@@ -306,12 +300,7 @@ impl Scanner<'_> {
     }
 
     /// The content of a file that is wholly in the layer; moves it aside unless it is small.
-    fn new_content(
-        &mut self,
-        found: &Found<'_>,
-        path: &[u8],
-        id: LeafId,
-    ) -> Result<FileContent, FsError> {
+    fn new_content(&mut self, found: &Found<'_>, path: &[u8], id: LeafId) -> Result<FileContent, FsError> {
         let size = found.stat.st_size as u64;
         if size > INLINE_LIMIT as u64 {
             let number = self.taken.len().to_string();
@@ -338,12 +327,7 @@ impl Scanner<'_> {
 
     /// The path in the lower layers that a redirect names: absolute, or a name beside the
     /// lower counterpart of the parent.
-    fn redirected(
-        &self,
-        path: &[u8],
-        lower: Option<&[u8]>,
-        redirect: &[u8],
-    ) -> Result<Vec<u8>, FsError> {
+    fn redirected(&self, path: &[u8], lower: Option<&[u8]>, redirect: &[u8]) -> Result<Vec<u8>, FsError> {
         match (redirect.strip_prefix(b"/"), lower) {
             (Some(absolute), _) => Ok(absolute.to_vec()),
             (None, Some(lower)) if !redirect.contains(&b'/') => Ok(joined(lower, redirect)),
@@ -372,11 +356,7 @@ fn entry_path(parent: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
 }
 
 fn joined(parent: &[u8], name: &[u8]) -> Vec<u8> {
-    if parent.is_empty() {
-        name.to_vec()
-    } else {
-        [parent, b"/", name].concat()
-    }
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
 
 fn same_but_time(one: &Metadata, other: &Metadata) -> bool {
@@ -395,11 +375,7 @@ fn combined(seen: Metadata, shown: &Metadata, image: &Metadata, changes: &Change
         mode: pick(seen.mode, &shown.mode, &image.mode),
         uid: pick(seen.uid, &shown.uid, &image.uid),
         gid: pick(seen.gid, &shown.gid, &image.gid),
-        mtime: if only_excluded {
-            image.mtime
-        } else {
-            pick(seen.mtime, &shown.mtime, &image.mtime)
-        },
+        mtime: if only_excluded { image.mtime } else { pick(seen.mtime, &shown.mtime, &image.mtime) },
         xattrs: pick(seen.xattrs, &shown.xattrs, &image.xattrs),
     }
 }

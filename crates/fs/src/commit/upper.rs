@@ -109,20 +109,13 @@ fn value(path: &Path, name: &[u8]) -> Result<Option<Box<[u8]>>, FsError> {
 }
 
 /// Metadata as the container sees it.
-pub(super) fn metadata(
-    stat: &Stat,
-    xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
-    map: Option<&IdMap>,
-) -> Metadata {
+pub(super) fn metadata(stat: &Stat, xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>, map: Option<&IdMap>) -> Metadata {
     let inside = |id: u32| map.map_or(id, |map| map.to_container(id));
     Metadata {
         mode: stat.st_mode & 0o7777,
         uid: inside(stat.st_uid),
         gid: inside(stat.st_gid),
-        mtime: Timestamp {
-            seconds: stat.st_mtime,
-            nanos: stat.st_mtime_nsec as u32,
-        },
+        mtime: Timestamp { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
         xattrs,
     }
 }

@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use homeport_content::{
-    Digest, Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, Leaf, LeafId, LeafKind,
-    Metadata, Timestamp, Tree,
+    Digest, Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, Leaf, LeafId, LeafKind, Metadata,
+    Timestamp, Tree,
 };
 
 /// The tree that a directory is. Hard links are those of inode numbers.
@@ -81,10 +81,7 @@ fn directory(path: &Path, leaves: &mut Vec<Leaf>, links: &mut HashMap<u64, LeafI
             continue;
         }
         let id = *links.entry(about.ino()).or_insert_with(|| {
-            leaves.push(Leaf {
-                metadata: metadata(&child),
-                kind: kind(&child, &about),
-            });
+            leaves.push(Leaf { metadata: metadata(&child), kind: kind(&child, &about) });
             LeafId(leaves.len() as u32 - 1)
         });
         found.entries.insert(name, Entry::Leaf(id));
@@ -109,10 +106,7 @@ fn kind(path: &Path, about: &fs::Metadata) -> LeafKind {
         LeafKind::File(if bytes.len() <= INLINE_LIMIT {
             FileContent::Inline(bytes.into())
         } else {
-            FileContent::Object {
-                digest: Digest::of(&bytes),
-                size: about.len(),
-            }
+            FileContent::Object { digest: Digest::of(&bytes), size: about.len() }
         })
     }
 }
@@ -126,10 +120,7 @@ fn metadata(path: &Path) -> Metadata {
         mode: about.mode() & 0o7777,
         uid: about.uid(),
         gid: about.gid(),
-        mtime: Timestamp {
-            seconds: about.mtime(),
-            nanos: about.mtime_nsec() as u32,
-        },
+        mtime: Timestamp { seconds: about.mtime(), nanos: about.mtime_nsec() as u32 },
         xattrs: names
             .map(|name| {
                 let mut value = vec![0; 4096];

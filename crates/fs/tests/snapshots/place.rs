@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use homeport_content::{FileContent, Leaf, LeafKind, Metadata, SnapshotId, Tree};
-use homeport_fs::{
-    BackendChoice, CommitRequest, IdMap, Mount, MountRequest, SnapshotFs, WritableLayer,
-};
+use homeport_fs::{BackendChoice, CommitRequest, IdMap, Mount, MountRequest, SnapshotFs, WritableLayer};
 use homeport_store::Store;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
@@ -62,13 +60,7 @@ impl Place {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
         let fs = SnapshotFs::open(Arc::clone(&store), &dir.path().join("fs"), choice).unwrap();
-        Place {
-            store,
-            fs,
-            map: mapped.then(user_namespace),
-            mounts: AtomicU32::new(0),
-            dir,
-        }
+        Place { store, fs, map: mapped.then(user_namespace), mounts: AtomicU32::new(0), dir }
     }
 
     pub fn target(&self) -> PathBuf {
@@ -86,23 +78,14 @@ impl Place {
     }
 
     pub fn again(&self, lowers: &[SnapshotId], layer: &WritableLayer) -> Mount {
-        let request = MountRequest {
-            lowers,
-            layer: Some(layer),
-            target: &self.target(),
-            id_map: self.map.as_ref(),
-        };
+        let request =
+            MountRequest { lowers, layer: Some(layer), target: &self.target(), id_map: self.map.as_ref() };
         self.fs.mount(request).unwrap()
     }
 
     /// Mounts for reading, without the map.
     pub fn readable(&self, lowers: &[SnapshotId]) -> Mount {
-        let request = MountRequest {
-            lowers,
-            layer: None,
-            target: &self.target(),
-            id_map: None,
-        };
+        let request = MountRequest { lowers, layer: None, target: &self.target(), id_map: None };
         self.fs.mount(request).unwrap()
     }
 
@@ -112,12 +95,7 @@ impl Place {
         lowers: &[SnapshotId],
         exclude: &[&str],
     ) -> Result<SnapshotId, homeport_fs::FsError> {
-        self.fs.commit(CommitRequest {
-            layer,
-            lowers,
-            exclude,
-            id_map: self.map.as_ref(),
-        })
+        self.fs.commit(CommitRequest { layer, lowers, exclude, id_map: self.map.as_ref() })
     }
 
     /// Changes a snapshot through a mount and commits that.
@@ -138,10 +116,7 @@ impl Place {
     }
 
     pub fn file(&self, mode: u32, bytes: &[u8]) -> Leaf {
-        Leaf {
-            metadata: Metadata::with_mode(mode),
-            kind: LeafKind::File(self.content(bytes)),
-        }
+        Leaf { metadata: Metadata::with_mode(mode), kind: LeafKind::File(self.content(bytes)) }
     }
 }
 
@@ -197,9 +172,5 @@ pub fn user_namespace() -> IdMap {
     let userns = File::open(proc.join("ns/user")).unwrap().into();
     drop(child.stdin.take());
     child.wait().unwrap();
-    IdMap {
-        userns,
-        host_base: HOST_BASE,
-        size,
-    }
+    IdMap { userns, host_base: HOST_BASE, size }
 }
