@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-/// Lays out rows in columns: the first is aligned to the left, the others to the right. The first row is the
+/// Lays out rows in columns, aligned to the right but for those in `left`. The first row is the
 /// heading.
-pub(crate) fn render(rows: &[Vec<String>]) -> String {
+pub(crate) fn render(rows: &[Vec<String>], left: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -16,10 +16,12 @@ pub(crate) fn render(rows: &[Vec<String>]) -> String {
         let mut line = String::new();
         for (column, width) in widths.iter().enumerate() {
             let cell = row.get(column).map_or("", String::as_str);
+            let gap = if column == 0 { "" } else { "  " };
             // Writing to a string cannot fail.
-            let _ = match column {
-                0 => write!(line, "{cell:<width$}"),
-                _ => write!(line, "  {cell:>width$}"),
+            let _ = if left.contains(&column) {
+                write!(line, "{gap}{cell:<width$}")
+            } else {
+                write!(line, "{gap}{cell:>width$}")
             };
         }
         text.push_str(line.trim_end());
@@ -46,6 +48,6 @@ mod tests {
             row(&["µ", "7"]),
         ];
         let expected = "stage   p50  p99\n----------------\nmount  12.5    1\nµ         7\n";
-        assert_eq!(render(&rows), expected);
+        assert_eq!(render(&rows, &[0]), expected);
     }
 }

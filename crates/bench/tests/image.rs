@@ -27,7 +27,7 @@ fn a_small_image_gives_a_whole_report_and_leaves_nothing() {
         assert!(mount.mount_seconds.max >= mount.mount_seconds.median);
         assert_eq!(mount.image_bytes.is_some(), mount.backend == "erofs");
     }
-    assert_eq!(report.comparisons.len(), 10);
+    assert_eq!(report.comparisons.len(), 12);
     for comparison in &report.comparisons {
         assert_eq!(comparison.ratio.count, 3, "{}", comparison.measure);
         // A side that was not read at all would be off by orders of magnitude.

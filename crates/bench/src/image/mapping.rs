@@ -14,34 +14,69 @@ pub(crate) fn page_size() -> usize {
     usize::try_from(size).unwrap_or(4096)
 }
 
+/// Where a mapping begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Where the kernel wants it, as programs do it.
+    Kernel,
+    /// At a multiple of the size of a huge page, so that the kernel can map large parts of the
+    /// page cache at once.
+    Aligned,
+}
+
+const HUGE_PAGE: usize = 2 << 20;
+
 /// A read-only private mapping of a whole file.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    /// The file's bytes: `length` of them.
     address: *mut libc::c_void,
     length: usize,
+    /// The whole range that is to be unmapped; it may begin before the file does.
+    range: (*mut libc::c_void, usize),
 }
 
 impl Mapping {
     /// Maps the file; an empty one is an error, as the kernel has it.
-    pub(crate) fn open(path: &Path) -> Result<Mapping, BenchError> {
+    pub(crate) fn open(path: &Path, placement: Placement) -> Result<Mapping, BenchError> {
         let file = File::open(path).map_err(io_error("open", path))?;
         let length = file.metadata().map_err(io_error("look at", path))?.len() as usize;
-        // SAFETY: the kernel chooses the address, the descriptor is open, and a mapping outlives
-        // its descriptor.
+        let descriptor = file.as_raw_fd();
+        let failed = || io_error("map", path)(std::io::Error::last_os_error());
+        let anywhere = std::ptr::null_mut();
+        if placement == Placement::Kernel {
+            // SAFETY: the kernel chooses the address, the descriptor is open, and a mapping
+            // outlives its descriptor.
+            let address = unsafe {
+                libc::mmap(anywhere, length, libc::PROT_READ, libc::MAP_PRIVATE, descriptor, 0)
+            };
+            if address == libc::MAP_FAILED {
+                return Err(failed());
+            }
+            return Ok(Mapping { address, length, range: (address, length) });
+        }
+        let reserved = length + HUGE_PAGE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: the kernel chooses the address; nothing can be accessed there yet.
+        let begin = unsafe { libc::mmap(anywhere, reserved, libc::PROT_NONE, flags, -1, 0) };
+        if begin == libc::MAP_FAILED {
+            return Err(failed());
+        }
+        let before = begin.addr().next_multiple_of(HUGE_PAGE) - begin.addr();
+        let mapping = Mapping {
+            address: begin.wrapping_byte_add(before),
+            length,
+            range: (begin, reserved),
+        };
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        // SAFETY: the range lies within the one just reserved, which is nobody else's.
         let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ,
-                libc::MAP_PRIVATE,
-                file.as_raw_fd(),
-                0,
-            )
+            libc::mmap(mapping.address, length, libc::PROT_READ, flags, descriptor, 0)
         };
         if address == libc::MAP_FAILED {
-            return Err(io_error("map", path)(std::io::Error::last_os_error()));
+            return Err(failed());
         }
-        Ok(Mapping { address, length })
+        Ok(mapping)
     }
 
     /// The content. The files of a benchmark don't change while they are mapped.
@@ -70,6 +105,6 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `open`, and no reference to it can outlive `self`.
-        unsafe { libc::munmap(self.address, self.length) };
+        unsafe { libc::munmap(self.range.0, self.range.1) };
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::fs::{Advice, fadvise};
 
 use super::corpus::Corpus;
-use super::mapping::{Mapping, page_size};
+use super::mapping::{Mapping, Placement, page_size};
 use crate::BenchError;
 use crate::error::io_error;
 
@@ -77,10 +77,19 @@ impl Copy {
     /// Loads the large files as safetensors are loaded: each is mapped, and its tensors are
     /// copied out one by one.
     pub(crate) fn load_tensors(&self) -> Result<f64, BenchError> {
+        self.load_tensors_mapped(Placement::Kernel)
+    }
+
+    /// The same with mappings at multiples of 2 MiB.
+    pub(crate) fn load_tensors_aligned(&self) -> Result<f64, BenchError> {
+        self.load_tensors_mapped(Placement::Aligned)
+    }
+
+    fn load_tensors_mapped(&self, placement: Placement) -> Result<f64, BenchError> {
         let mut tensor = vec![0_u8; TENSOR];
         let begin = Instant::now();
         for (path, size) in &self.large {
-            let mapping = Mapping::open(path)?;
+            let mapping = Mapping::open(path, placement)?;
             let mut total = 0;
             for chunk in mapping.bytes().chunks(TENSOR) {
                 tensor[..chunk.len()].copy_from_slice(chunk);
@@ -96,7 +105,7 @@ impl Copy {
     pub(crate) fn touch_pages(&self) -> Result<f64, BenchError> {
         let begin = Instant::now();
         for (path, size) in &self.large {
-            let mapping = Mapping::open(path)?;
+            let mapping = Mapping::open(path, Placement::Kernel)?;
             let bytes = mapping.bytes();
             let mut sum = 0_u8;
             for byte in bytes.iter().step_by(page_size()) {
@@ -152,7 +161,7 @@ impl Copy {
     pub(crate) fn cached_share(&self) -> Result<f64, BenchError> {
         let (mut pages, mut cached) = (0, 0);
         for (path, _) in &self.large {
-            let (of_file, of_file_cached) = Mapping::open(path)?.residency(path)?;
+            let (of_file, of_file_cached) = Mapping::open(path, Placement::Kernel)?.residency(path)?;
             pages += of_file;
             cached += of_file_cached;
         }

@@ -107,13 +107,14 @@ impl Display for ImageReport {
             ByteCount(self.large_bytes),
             self.import_seconds
         )?;
-        writeln!(formatter, "{}", table::render(&self.mount_rows()))?;
-        write!(formatter, "{}", table::render(&self.comparison_rows()))?;
+        writeln!(formatter, "{}", table::render(&self.mount_rows(), &[0]))?;
+        write!(formatter, "{}", table::render(&self.comparison_rows(), &[0, 1, 4, 7]))?;
+        writeln!(formatter)?;
         for warmth in &self.warmth {
             let state = if warmth.is_warm() { "warm" } else { "NOT WARM: short of memory" };
             writeln!(
                 formatter,
-                "\npage cache ({}): {state}; {:.1} % of the plain files, {:.1} % of the image's",
+                "page cache ({}): {state}; {:.1} % of the plain files, {:.1} % of the image's",
                 warmth.backend,
                 warmth.plain * 100.0,
                 warmth.mounted * 100.0

@@ -194,7 +194,7 @@ impl Display for StartReport {
                     stage.covers.to_owned(),
                 ]
             }));
-            writeln!(formatter, "{}", table::render(&rows))?;
+            writeln!(formatter, "{}", table::render(&rows, &[0, 3]))?;
         }
         if let Some(ratio) = self.interpreter_up_over_plain {
             writeln!(
