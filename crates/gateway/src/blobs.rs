@@ -71,10 +71,7 @@ pub struct BlobId(String);
 
 impl BlobId {
     fn random() -> BlobId {
-        let random = rand::rng()
-            .sample_iter(Alphanumeric)
-            .take(ID_CHARACTERS)
-            .map(char::from);
+        let random = rand::rng().sample_iter(Alphanumeric).take(ID_CHARACTERS).map(char::from);
         BlobId(ID_PREFIX.chars().chain(random).collect())
     }
 
@@ -95,8 +92,7 @@ impl FromStr for BlobId {
 
     fn from_str(text: &str) -> Result<BlobId, BlobError> {
         let random = text.strip_prefix(ID_PREFIX).unwrap_or_default();
-        if random.len() == ID_CHARACTERS && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        {
+        if random.len() == ID_CHARACTERS && random.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             Ok(BlobId(text.to_owned()))
         } else {
             Err(BlobError::BadId(text.chars().take(64).collect()))
@@ -215,18 +211,11 @@ pub struct BlobStore {
 impl BlobStore {
     /// Opens the directory and its signing key, making both where they don't exist.
     pub fn open(options: BlobOptions, clock: WallClock) -> Result<BlobStore, OpenError> {
-        std::fs::create_dir_all(&options.directory).map_err(|source| OpenError::Directory {
-            path: options.directory.clone(),
-            source,
-        })?;
+        std::fs::create_dir_all(&options.directory)
+            .map_err(|source| OpenError::Directory { path: options.directory.clone(), source })?;
         let path = options.directory.join("signing.key");
         let signer = Signer::open(&path).map_err(|source| OpenError::Key { path, source })?;
-        Ok(BlobStore {
-            options,
-            signer,
-            uploads: Uploads::default(),
-            clock,
-        })
+        Ok(BlobStore { options, signer, uploads: Uploads::default(), clock })
     }
 
     /// Names a new blob and signs the URLs to upload it.
@@ -243,10 +232,7 @@ impl BlobStore {
         style: UploadStyle,
     ) -> Result<BlobTicket, CreateError> {
         if length > self.options.max_bytes {
-            return Err(CreateError::TooLarge {
-                length,
-                limit: self.options.max_bytes,
-            });
+            return Err(CreateError::TooLarge { length, limit: self.options.max_bytes });
         }
         let md5 = hash_to_hex("MD5", md5_base64, 16)?;
         let sha256 = hash_to_hex("SHA-256", sha256_base64, 32)?;
@@ -255,23 +241,11 @@ impl BlobStore {
         let terms = self.terms(length);
         let upload = match style {
             UploadStyle::Single => Upload::Single {
-                url: self.signer.url(
-                    base_url,
-                    Method::Put,
-                    &path,
-                    &Terms {
-                        md5,
-                        sha256,
-                        ..terms
-                    },
-                ),
+                url: self.signer.url(base_url, Method::Put, &path, &Terms { md5, sha256, ..terms }),
             },
             UploadStyle::Multipart => {
                 let part_length = self.part_length(length);
-                let terms = Terms {
-                    part_length: Some(part_length),
-                    ..terms
-                };
+                let terms = Terms { part_length: Some(part_length), ..terms };
                 let sign = |method, path: &str| self.signer.url(base_url, method, path, &terms);
                 Upload::Multipart {
                     part_length,
@@ -288,13 +262,8 @@ impl BlobStore {
     /// Signs the URL to download a blob, which must exist. `base_url` as for [`BlobStore::create`].
     pub fn download_url(&self, id: &BlobId, base_url: &str) -> Result<String, BlobError> {
         self.length(id)?;
-        let terms = Terms {
-            length: None,
-            ..self.terms(0)
-        };
-        Ok(self
-            .signer
-            .url(base_url, Method::Get, &format!("/blobs/{id}"), &terms))
+        let terms = Terms { length: None, ..self.terms(0) };
+        Ok(self.signer.url(base_url, Method::Get, &format!("/blobs/{id}"), &terms))
     }
 
     /// Where a blob is on disk once it is complete. It never changes after that.
@@ -322,39 +291,27 @@ impl BlobStore {
             file.write_all(bytes)?;
             self.publish(file, &id)
         });
-        written.map_err(|source| BlobError::Io {
-            operation: "write",
-            id: id.clone(),
-            source,
-        })?;
+        written.map_err(|source| BlobError::Io { operation: "write", id: id.clone(), source })?;
         Ok(id)
     }
 
     /// Deletes a blob. One that doesn't exist is no error.
     pub fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         match std::fs::remove_file(self.path(id)) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(BlobError::Io {
-                operation: "delete",
-                id: id.clone(),
-                source,
-            }),
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(BlobError::Io { operation: "delete", id: id.clone(), source })
+            }
             _ => Ok(()),
         }
     }
 
     /// An unfinished file for a blob, gone when it is dropped.
     pub(crate) fn new_upload(&self, id: &BlobId) -> std::io::Result<tempfile::NamedTempFile> {
-        tempfile::Builder::new()
-            .prefix(&format!("{id}.upload-"))
-            .tempfile_in(&self.options.directory)
+        tempfile::Builder::new().prefix(&format!("{id}.upload-")).tempfile_in(&self.options.directory)
     }
 
     /// Makes an unfinished file the blob: contents first, then the name.
-    pub(crate) fn publish(
-        &self,
-        file: tempfile::NamedTempFile,
-        id: &BlobId,
-    ) -> std::io::Result<()> {
+    pub(crate) fn publish(&self, file: tempfile::NamedTempFile, id: &BlobId) -> std::io::Result<()> {
         file.as_file().sync_all()?;
         file.persist(self.path(id)).map_err(|error| error.error)?;
         sync_directory(&self.options.directory)
@@ -391,28 +348,17 @@ fn read_error(id: &BlobId, source: std::io::Error) -> BlobError {
     if source.kind() == std::io::ErrorKind::NotFound {
         BlobError::NotFound(id.clone())
     } else {
-        BlobError::Io {
-            operation: "read",
-            id: id.clone(),
-            source,
-        }
+        BlobError::Io { operation: "read", id: id.clone(), source }
     }
 }
 
-fn hash_to_hex(
-    algorithm: &'static str,
-    value: &str,
-    bytes: usize,
-) -> Result<Option<String>, CreateError> {
+fn hash_to_hex(algorithm: &'static str, value: &str, bytes: usize) -> Result<Option<String>, CreateError> {
     if value.is_empty() {
         return Ok(None);
     }
     match STANDARD.decode(value) {
         Ok(hash) if hash.len() == bytes => Ok(Some(hex::encode(hash))),
-        _ => Err(CreateError::BadHash {
-            algorithm,
-            value: value.chars().take(128).collect(),
-        }),
+        _ => Err(CreateError::BadHash { algorithm, value: value.chars().take(128).collect() }),
     }
 }
 
@@ -426,13 +372,7 @@ mod tests {
 
     #[test]
     fn an_id_that_could_leave_the_directory_does_not_parse() {
-        for bad in [
-            "",
-            "bl-",
-            "bl-../../etc/passwd000000",
-            "bl-0123456789012345678901x",
-            "signing.key",
-        ] {
+        for bad in ["", "bl-", "bl-../../etc/passwd000000", "bl-0123456789012345678901x", "signing.key"] {
             assert!(bad.parse::<BlobId>().is_err(), "{bad}");
         }
         let id = BlobId::random();
@@ -448,10 +388,7 @@ mod tests {
         assert_eq!(std::fs::read(blobs.path(&id)).unwrap(), b"hello");
         blobs.delete(&id).unwrap();
         assert!(matches!(blobs.open_blob(&id), Err(BlobError::NotFound(_))));
-        assert!(matches!(
-            blobs.download_url(&id, "http://x"),
-            Err(BlobError::NotFound(_))
-        ));
+        assert!(matches!(blobs.download_url(&id, "http://x"), Err(BlobError::NotFound(_))));
     }
 
     #[test]
@@ -459,17 +396,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut blobs = store(dir.path());
         blobs.options.max_bytes = u64::MAX;
-        let ticket = blobs
-            .create(3 << 40, "", "", "http://h", UploadStyle::Multipart)
-            .unwrap();
-        let Upload::Multipart {
-            part_length,
-            part_urls,
-            ..
-        } = ticket.upload
-        else {
-            panic!()
-        };
+        let ticket = blobs.create(3 << 40, "", "", "http://h", UploadStyle::Multipart).unwrap();
+        let Upload::Multipart { part_length, part_urls, .. } = ticket.upload else { panic!() };
         assert!(part_urls.len() as u64 <= MAX_PARTS);
         assert!(part_length * part_urls.len() as u64 >= 3 << 40);
     }
@@ -479,16 +407,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let blobs = store(dir.path());
         let create = |length, md5| blobs.create(length, md5, "", "http://h", UploadStyle::Single);
-        assert!(matches!(
-            create(u64::MAX, ""),
-            Err(CreateError::TooLarge { .. })
-        ));
-        assert!(matches!(
-            create(1, "nonsense"),
-            Err(CreateError::BadHash {
-                algorithm: "MD5",
-                ..
-            })
-        ));
+        assert!(matches!(create(u64::MAX, ""), Err(CreateError::TooLarge { .. })));
+        assert!(matches!(create(1, "nonsense"), Err(CreateError::BadHash { algorithm: "MD5", .. })));
     }
 }

@@ -15,9 +15,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        Metrics {
-            registry: Arc::new(Mutex::new(Registry::with_prefix("homeport"))),
-        }
+        Metrics { registry: Arc::new(Mutex::new(Registry::with_prefix("homeport"))) }
     }
 }
 
@@ -35,11 +33,7 @@ impl Metrics {
                 let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 ([(header::CONTENT_TYPE, format)], text).into_response()
             }
-            Err(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "cannot write the metrics",
-            )
-                .into_response(),
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics").into_response(),
         }
     }
 }

@@ -43,11 +43,7 @@ enum RequestError {
     #[error("Content-Length is {sent}, but {declared} bytes were declared")]
     WrongLength { sent: u64, declared: u64 },
     #[error("the body's {algorithm} is {actual}, not the declared {declared}")]
-    WrongHash {
-        algorithm: &'static str,
-        actual: String,
-        declared: String,
-    },
+    WrongHash { algorithm: &'static str, actual: String, declared: String },
     #[error("the body is not a list of parts: {0}")]
     BadCompletion(String),
     #[error("this blob has no part {0}")]
@@ -64,9 +60,7 @@ impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
             RequestError::Grant(_) => StatusCode::FORBIDDEN,
-            RequestError::Blob(BlobError::NotFound(_)) | RequestError::NoSuchPart(_) => {
-                StatusCode::NOT_FOUND
-            }
+            RequestError::Blob(BlobError::NotFound(_)) | RequestError::NoSuchPart(_) => StatusCode::NOT_FOUND,
             RequestError::Receive(ReceiveError::TooLong { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             RequestError::Receive(ReceiveError::Superseded) | RequestError::AlreadyComplete => {
                 StatusCode::CONFLICT
@@ -91,10 +85,7 @@ impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let status = self.status();
         if status.is_server_error() {
-            tracing::error!(
-                error = &self as &dyn std::error::Error,
-                "a blob request failed"
-            );
+            tracing::error!(error = &self as &dyn std::error::Error, "a blob request failed");
         } else {
             tracing::debug!(error = %self, "a blob request was refused");
         }
@@ -102,9 +93,7 @@ impl IntoResponse for RequestError {
         if let RequestError::BadRange { length } = self
             && let Ok(value) = format!("bytes */{length}").parse()
         {
-            response
-                .headers_mut()
-                .insert(http::header::CONTENT_RANGE, value);
+            response.headers_mut().insert(http::header::CONTENT_RANGE, value);
         }
         response
     }

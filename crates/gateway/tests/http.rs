@@ -1,10 +1,6 @@
 //! Blobs over real HTTP on loopback, as the clients use them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something unexpected happens"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something unexpected happens")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,39 +40,27 @@ async fn serve() -> Server {
     let ahead = Arc::new(AtomicU64::new(0));
     let clock_ahead = Arc::clone(&ahead);
     let clock = move || SystemTime::now() + Duration::from_secs(clock_ahead.load(Ordering::SeqCst));
-    let options = BlobOptions {
-        part_bytes: PART_BYTES,
-        ..BlobOptions::new(dir.path())
-    };
+    let options = BlobOptions { part_bytes: PART_BYTES, ..BlobOptions::new(dir.path()) };
     let blobs = Arc::new(BlobStore::open(options, Arc::new(clock)).unwrap());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     let router = homeport_gateway::router(Arc::clone(&blobs), Metrics::default());
     let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Server {
-        dir,
-        blobs,
-        base_url,
-        ahead,
-        task,
-    }
+    Server { dir, blobs, base_url, ahead, task }
 }
 
 impl Server {
     fn create(&self, data: &[u8], style: UploadStyle) -> BlobTicket {
         let md5 = STANDARD.encode(Md5::digest(data));
         let sha256 = STANDARD.encode(Sha256::digest(data));
-        self.blobs
-            .create(data.len() as u64, &md5, &sha256, &self.base_url, style)
-            .unwrap()
+        self.blobs.create(data.len() as u64, &md5, &sha256, &self.base_url, style).unwrap()
     }
 
     /// Names of all files but the signing key.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| name != "signing.key");
         names.sort();
         names
@@ -105,25 +89,18 @@ async fn request(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = client
-        .request(request.body(Full::new(body.into())).unwrap())
-        .await
-        .unwrap();
+    let response = client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
 }
 
 fn single(ticket: &BlobTicket) -> &str {
-    let Upload::Single { url } = &ticket.upload else {
-        panic!("not a single upload")
-    };
+    let Upload::Single { url } = &ticket.upload else { panic!("not a single upload") };
     url
 }
 
 fn data(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|position| (position * 31 % 251) as u8)
-        .collect()
+    (0..length).map(|position| (position * 31 % 251) as u8).collect()
 }
 
 fn etag(data: &[u8]) -> String {
@@ -139,19 +116,13 @@ async fn a_single_upload_is_downloaded_whole_and_in_ranges() {
     assert_eq!(put.status(), StatusCode::OK);
     assert_eq!(put.headers()["etag"], etag(&data));
 
-    let url = server
-        .blobs
-        .download_url(&ticket.blob_id, &server.base_url)
-        .unwrap();
+    let url = server.blobs.download_url(&ticket.blob_id, &server.base_url).unwrap();
     let whole = request(Method::GET, &url, &[], "").await;
     assert_eq!(whole.status(), StatusCode::OK);
     assert!(whole.body() == &data);
     let part = request(Method::GET, &url, &[("range", "bytes=1000000-1999999")], "").await;
     assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
-    assert_eq!(
-        part.headers()["content-range"],
-        "bytes 1000000-1999999/3000000"
-    );
+    assert_eq!(part.headers()["content-range"], "bytes 1000000-1999999/3000000");
     assert!(part.body() == &data[1_000_000..2_000_000]);
     let outside = request(Method::GET, &url, &[("range", "bytes=3000000-")], "").await;
     assert_eq!(outside.status(), StatusCode::RANGE_NOT_SATISFIABLE);
@@ -168,14 +139,7 @@ async fn a_multipart_upload_is_assembled_from_parts_in_any_order() {
     let server = serve().await;
     let data = data(2500);
     let ticket = server.create(&data, UploadStyle::Multipart);
-    let Upload::Multipart {
-        part_length,
-        part_urls,
-        completion_url,
-    } = &ticket.upload
-    else {
-        panic!()
-    };
+    let Upload::Multipart { part_length, part_urls, completion_url } = &ticket.upload else { panic!() };
     assert_eq!((*part_length, part_urls.len()), (PART_BYTES, 3));
 
     let parts: Vec<&[u8]> = data.chunks(1000).collect();
@@ -211,10 +175,7 @@ async fn a_multipart_upload_is_assembled_from_parts_in_any_order() {
         let body = String::from_utf8(done.body().to_vec()).unwrap();
         assert!(body.contains(&expected), "{attempt}: {body}");
     }
-    assert_eq!(
-        std::fs::read(server.blobs.path(&ticket.blob_id)).unwrap(),
-        data
-    );
+    assert_eq!(std::fs::read(server.blobs.path(&ticket.blob_id)).unwrap(), data);
     assert_eq!(server.files(), [ticket.blob_id.to_string()]);
     let late = request(Method::PUT, &part_urls[0], &[], parts[0].to_vec()).await;
     assert_eq!(late.status(), StatusCode::CONFLICT);
@@ -225,14 +186,7 @@ async fn a_completion_that_lacks_a_part_names_it() {
     let server = serve().await;
     let data = data(1500);
     let ticket = server.create(&data, UploadStyle::Multipart);
-    let Upload::Multipart {
-        part_urls,
-        completion_url,
-        ..
-    } = &ticket.upload
-    else {
-        panic!()
-    };
+    let Upload::Multipart { part_urls, completion_url, .. } = &ticket.upload else { panic!() };
     request(Method::PUT, &part_urls[0], &[], data[..1000].to_vec()).await;
     let body = format!(
         "<C><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part><Part><PartNumber>2</PartNumber><ETag>{}</ETag></Part></C>",
@@ -256,18 +210,9 @@ async fn bytes_that_are_not_the_declared_ones_leave_nothing() {
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
     assert!(refused.body().starts_with(b"error: the body's MD5 is "));
 
-    let undeclared = server
-        .blobs
-        .create(5, "", "", &server.base_url, UploadStyle::Single)
-        .unwrap();
+    let undeclared = server.blobs.create(5, "", "", &server.base_url, UploadStyle::Single).unwrap();
     let wrong = STANDARD.encode(Md5::digest("other"));
-    let refused = request(
-        Method::PUT,
-        single(&undeclared),
-        &[("content-md5", &wrong)],
-        "hello",
-    )
-    .await;
+    let refused = request(Method::PUT, single(&undeclared), &[("content-md5", &wrong)], "hello").await;
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
     for body in ["hell", "hello!"] {
         let refused = request(Method::PUT, single(&undeclared), &[], body).await;
@@ -305,10 +250,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     let path = single(&ticket).strip_prefix(&server.base_url).unwrap();
     let address = server.base_url.strip_prefix("http://").unwrap();
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "PUT {path} HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n",
-        data.len()
-    );
+    let head = format!("PUT {path} HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n", data.len());
     connection.write_all(head.as_bytes()).await.unwrap();
     connection.write_all(&data[..2 << 20]).await.unwrap();
     while server.files().is_empty() {
@@ -352,10 +294,7 @@ async fn health_and_metrics_are_served() {
     let router = homeport_gateway::router(Arc::new(blobs), metrics);
     let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let health = request(Method::GET, &format!("{base_url}/healthz"), &[], "").await;
-    assert_eq!(
-        (health.status(), health.body().as_ref()),
-        (StatusCode::OK, b"ok\n".as_slice())
-    );
+    assert_eq!((health.status(), health.body().as_ref()), (StatusCode::OK, b"ok\n".as_slice()));
     let text = request(Method::GET, &format!("{base_url}/metrics"), &[], "").await;
     let text = String::from_utf8(text.body().to_vec()).unwrap();
     assert!(text.contains("homeport_calls_total 3"), "{text}");

@@ -1,9 +1,6 @@
 //! A large upload and its download in bounded memory. Alone in its file: other tests' memory would count.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test ends where something unexpected happens"
-)]
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,16 +17,8 @@ const MEMORY_BYTES: usize = 64 << 20;
 /// The most memory that this process ever had, in bytes.
 fn peak_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        * 1024
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,16 +32,11 @@ async fn half_a_gibibyte_passes_through_a_few_mebibytes_of_memory() {
     let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
 
     let before = peak_memory();
-    let ticket = blobs
-        .create(BLOB_BYTES as u64, "", "", "", UploadStyle::Single)
-        .unwrap();
-    let Upload::Single { url } = ticket.upload else {
-        unreachable!("a single upload was asked for")
-    };
+    let ticket = blobs.create(BLOB_BYTES as u64, "", "", "", UploadStyle::Single).unwrap();
+    let Upload::Single { url } = ticket.upload else { unreachable!("a single upload was asked for") };
     let mut connection = TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "PUT {url} HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {BLOB_BYTES}\r\n\r\n"
-    );
+    let head =
+        format!("PUT {url} HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {BLOB_BYTES}\r\n\r\n");
     connection.write_all(head.as_bytes()).await.unwrap();
     let chunk = vec![7u8; CHUNK_BYTES];
     for _ in 0..BLOB_BYTES / CHUNK_BYTES {

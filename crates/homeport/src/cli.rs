@@ -28,22 +28,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where the server keeps everything [default: ~/.local/share/homeport]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "HOMEPORT_DATA_DIR",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "DIR", env = "HOMEPORT_DATA_DIR", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
     /// Settings file [default: homeport.toml here, else /etc/homeport/homeport.toml, where there is one]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "HOMEPORT_CONFIG",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "HOMEPORT_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -93,37 +81,17 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct UpFlags {
     /// Address to serve; port 0 takes a free one [default: 127.0.0.1:8750]
-    #[arg(
-        long,
-        value_name = "ADDRESS:PORT",
-        env = "HOMEPORT_LISTEN",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HOMEPORT_LISTEN", hide_env_values = true)]
     pub(crate) listen: Option<SocketAddr>,
     /// What to do with a program that asks for a GPU that this machine doesn't have: `cpu` runs it without,
     /// and says so at every start. By default it waits
-    #[arg(
-        long,
-        value_name = "KIND",
-        env = "HOMEPORT_GPU_FALLBACK",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "KIND", env = "HOMEPORT_GPU_FALLBACK", hide_env_values = true)]
     pub(crate) gpu_fallback: Option<GpuFallback>,
     /// Form of the log on stderr [default: text]
-    #[arg(
-        long,
-        value_name = "FORM",
-        env = "HOMEPORT_LOG_FORMAT",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "FORM", env = "HOMEPORT_LOG_FORMAT", hide_env_values = true)]
     pub(crate) log_format: Option<LogFormat>,
     /// What to log: a level, or levels by module such as `info,homeport_worker=debug` [default: info]
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "HOMEPORT_LOG",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "FILTER", env = "HOMEPORT_LOG", hide_env_values = true)]
     pub(crate) log: Option<String>,
 }
 

@@ -34,15 +34,9 @@ pub(crate) enum DataDirError {
     #[error("no server runs on the data directory {}", path.display())]
     NotRunning { path: PathBuf },
     #[error("cannot read {}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("cannot write {}", path.display())]
-    Unwritable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unwritable { path: PathBuf, source: std::io::Error },
 }
 
 impl Hint for DataDirError {
@@ -74,18 +68,14 @@ pub(crate) struct ServerRecord {
 
 impl DataDir {
     pub(crate) fn new(root: &Path) -> DataDir {
-        DataDir {
-            root: root.to_path_buf(),
-        }
+        DataDir { root: root.to_path_buf() }
     }
 
     /// A data directory that a server has worked on.
     pub(crate) fn existing(root: &Path) -> Result<DataDir, DataDirError> {
         let data_dir = DataDir::new(root);
         if !data_dir.root.join("meta.db").exists() {
-            return Err(DataDirError::Empty {
-                path: root.to_path_buf(),
-            });
+            return Err(DataDirError::Empty { path: root.to_path_buf() });
         }
         Ok(data_dir)
     }
@@ -143,10 +133,7 @@ impl DataDir {
     pub(crate) fn write_server_record(&self, listen: SocketAddr) -> Result<(), DataDirError> {
         let pid = std::process::id();
         let path = self.server_record();
-        let failed = |source| DataDirError::Unwritable {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| DataDirError::Unwritable { path: path.clone(), source };
         let record = ServerRecord {
             pid,
             process_started: process_start(pid).unwrap_or_default(),
@@ -172,9 +159,7 @@ impl DataDir {
     /// The server that runs on this directory. A record that a crash left behind doesn't count.
     pub(crate) fn running_server(&self) -> Result<ServerRecord, DataDirError> {
         let path = self.server_record();
-        let not_running = || DataDirError::NotRunning {
-            path: self.root.clone(),
-        };
+        let not_running = || DataDirError::NotRunning { path: self.root.clone() };
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(not_running()),
@@ -210,12 +195,10 @@ pub(crate) fn url_of(listen: SocketAddr) -> String {
 pub(crate) fn replace_file(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(mode))
-        .tempfile_in(directory)?;
+    let mut file =
+        tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(mode)).tempfile_in(directory)?;
     // The umask doesn't matter for what others must be able to read.
-    file.as_file()
-        .set_permissions(std::fs::Permissions::from_mode(mode))?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
@@ -226,12 +209,7 @@ pub(crate) fn replace_file(path: &Path, content: &[u8], mode: u32) -> std::io::R
 fn process_start(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name, in parentheses, may contain anything; counted from its end this is field 22.
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -242,32 +220,16 @@ mod tests {
     fn a_record_counts_only_while_its_process_runs() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = DataDir::new(dir.path());
-        assert!(matches!(
-            data_dir.running_server(),
-            Err(DataDirError::NotRunning { .. })
-        ));
+        assert!(matches!(data_dir.running_server(), Err(DataDirError::NotRunning { .. })));
 
         let listen: SocketAddr = "0.0.0.0:7".parse().unwrap();
         data_dir.write_server_record(listen).unwrap();
         let record = data_dir.running_server().unwrap();
-        assert_eq!(
-            (record.pid, record.url().as_str()),
-            (std::process::id(), "http://127.0.0.1:7")
-        );
+        assert_eq!((record.pid, record.url().as_str()), (std::process::id(), "http://127.0.0.1:7"));
 
-        let later = ServerRecord {
-            process_started: record.process_started + 1,
-            ..record
-        };
-        std::fs::write(
-            data_dir.server_record(),
-            serde_json::to_vec(&later).unwrap(),
-        )
-        .unwrap();
-        assert!(matches!(
-            data_dir.running_server(),
-            Err(DataDirError::NotRunning { .. })
-        ));
+        let later = ServerRecord { process_started: record.process_started + 1, ..record };
+        std::fs::write(data_dir.server_record(), serde_json::to_vec(&later).unwrap()).unwrap();
+        assert!(matches!(data_dir.running_server(), Err(DataDirError::NotRunning { .. })));
         data_dir.remove_server_record();
         assert!(!data_dir.server_record().exists());
     }

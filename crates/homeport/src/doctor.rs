@@ -5,7 +5,6 @@ mod network;
 mod report;
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use homeport_meta::unknown_methods::{self, UnknownMethod};
 
@@ -15,14 +14,10 @@ use crate::namespace::enter_private_mounts;
 use crate::tokens::{TokenError, block_on};
 use report::Report;
 
-/// Why the report could not be made. What is wrong with the machine is in the report instead.
+/// The report could not be made. What is wrong with the machine is in the report instead.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DoctorError {
-    #[error("cannot write the report")]
-    Write(#[from] std::io::Error),
-    #[error("cannot write the report as JSON")]
-    Json(#[from] serde_json::Error),
-}
+#[error("cannot write the report as JSON")]
+pub(crate) struct DoctorError(#[from] serde_json::Error);
 
 impl Hint for DoctorError {
     fn hint(&self) -> Option<String> {
@@ -30,24 +25,14 @@ impl Hint for DoctorError {
     }
 }
 
-/// Checks everything and prints the report; the exit code says whether something needed is missing.
-pub(crate) fn run(data_dir: &Path, json: bool) -> Result<ExitCode, DoctorError> {
+/// Checks everything; returns the report, and whether all that is needed is there.
+pub(crate) fn run(data_dir: &Path, json: bool) -> Result<(String, bool), DoctorError> {
     // Trial mounts must not be seen by others. Without the right to mount, the checks say so.
     let _ = enter_private_mounts();
-    let report = Report {
-        checks: checks::all(data_dir),
-        unknown_methods: unknown_methods(data_dir),
-    };
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report.as_json())?);
-    } else {
-        report.print(&mut std::io::stdout().lock())?;
-    }
-    Ok(if report.needed_is_there() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let report = Report { checks: checks::all(data_dir), unknown_methods: unknown_methods(data_dir) };
+    let text =
+        if json { serde_json::to_string_pretty(&report.as_json())? + "\n" } else { report.to_string() };
+    Ok((text, report.needed_is_there()))
 }
 
 /// What clients asked for in vain. A data directory without a database has nothing to tell.

@@ -19,8 +19,8 @@ pub(crate) struct KeptToken {
     pub(crate) secret: String,
 }
 
-/// Prints the `export` lines.
-pub(crate) fn run(data_dir: &Path) -> Result<(), TokenError> {
+/// The `export` lines.
+pub(crate) fn run(data_dir: &Path) -> Result<String, TokenError> {
     let data_dir = DataDir::new(data_dir);
     let url = data_dir.running_server()?.url();
     let token = block_on(token(&data_dir))?;
@@ -30,10 +30,7 @@ pub(crate) fn run(data_dir: &Path) -> Result<(), TokenError> {
         ("MODAL_TOKEN_SECRET", &token.secret),
         ("HF_ENDPOINT", &url),
     ];
-    for (name, value) in variables {
-        println!("export {name}={}", quoted(value));
-    }
-    Ok(())
+    Ok(variables.map(|(name, value)| format!("export {name}={}\n", quoted(value))).concat())
 }
 
 /// The kept token, made anew if there is none or it was revoked.
@@ -46,14 +43,8 @@ pub(crate) async fn token(data_dir: &DataDir) -> Result<KeptToken, TokenError> {
         return Ok(kept);
     }
     let made = tokens::create(&meta, TOKEN_NAME, now_millis()).await?;
-    let kept = KeptToken {
-        id: made.id,
-        secret: made.secret,
-    };
-    let failed = |source| DataDirError::Unwritable {
-        path: path.clone(),
-        source,
-    };
+    let kept = KeptToken { id: made.id, secret: made.secret };
+    let failed = |source| DataDirError::Unwritable { path: path.clone(), source };
     let text = serde_json::to_vec_pretty(&kept).map_err(|error| failed(error.into()))?;
     replace_file(&path, &text, 0o600).map_err(failed)?;
     Ok(kept)
@@ -64,10 +55,7 @@ fn read(path: &Path) -> Result<Option<KeptToken>, DataDirError> {
         // A damaged file is replaced like a missing one.
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DataDirError::Unreadable {
-            path: path.to_path_buf(),
-            source,
-        }),
+        Err(source) => Err(DataDirError::Unreadable { path: path.to_path_buf(), source }),
     }
 }
 
@@ -84,10 +72,7 @@ mod tests {
     fn a_shell_reads_a_quoted_value_as_it_is() {
         let odd = "a b'c$d\"e\\f";
         let script = format!("printf %s {}", quoted(odd));
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .output()
-            .unwrap();
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         assert_eq!(output.stdout, odd.as_bytes());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::io::Write;
 
 /// What ends a command.
 #[derive(Debug)]
@@ -18,20 +19,16 @@ pub(crate) trait Hint: Error {
 
 impl<E: Hint + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure {
-            hint: error.hint(),
-            error: Box::new(error),
-        }
+        Failure { hint: error.hint(), error: Box::new(error) }
     }
 }
 
 impl Failure {
     /// Writes it to stderr.
     pub(crate) fn print(&self) {
-        eprintln!("error: {}", chain(self.error.as_ref()));
-        if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
-        }
+        let hint = self.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        // Where stderr is closed there is nobody to tell.
+        let _ = write!(std::io::stderr(), "error: {}\n{hint}", chain(self.error.as_ref()));
     }
 }
 
@@ -50,11 +47,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 fn single_line(message: &(impl Display + ?Sized)) -> String {
-    message
-        .to_string()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    message.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

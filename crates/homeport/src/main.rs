@@ -12,6 +12,7 @@ mod environment;
 mod failure;
 mod models;
 mod namespace;
+mod output;
 mod serving;
 mod settings;
 mod tokens;
@@ -24,6 +25,7 @@ use clap::{CommandFactory, Parser};
 
 use cli::{BenchCommand, Cli, Command, ModelsCommand, TokenCommand};
 use failure::Failure;
+use output::print;
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -39,34 +41,43 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(
-            shell,
-            &mut Cli::command(),
-            "homeport",
-            &mut std::io::stdout(),
-        );
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "homeport", &mut script);
+        print(&String::from_utf8_lossy(&script))?;
         return Ok(ExitCode::SUCCESS);
     }
     let settings = Settings::load(&cli.global)?;
-    match cli.command {
-        Command::Up(flags) => up::run(&settings.for_up(flags)?)?,
-        Command::Doctor { json } => return Ok(doctor::run(&settings.data_dir, json)?),
-        Command::Env => environment::run(&settings.data_dir)?,
+    let data_dir = &settings.data_dir;
+    let text = match cli.command {
+        Command::Up(flags) => {
+            up::run(&settings.for_up(flags)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Doctor { json } => {
+            let (text, healthy) = doctor::run(data_dir, json)?;
+            print(&text)?;
+            return Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Bench { command } => {
+            match command {
+                BenchCommand::Image(flags) => bench::image(data_dir, flags)?,
+                BenchCommand::Start(flags) => bench::start(data_dir, flags)?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Env => environment::run(data_dir)?,
         Command::Token { command } => match command {
-            TokenCommand::Create { name } => tokens::create(&settings.data_dir, &name)?,
-            TokenCommand::List => tokens::list(&settings.data_dir)?,
-            TokenCommand::Revoke { id } => tokens::revoke(&settings.data_dir, &id)?,
+            TokenCommand::Create { name } => tokens::create(data_dir, &name)?,
+            TokenCommand::List => tokens::list(data_dir)?,
+            TokenCommand::Revoke { id } => tokens::revoke(data_dir, &id)?,
         },
         Command::Models { command } => match command {
-            ModelsCommand::Import(import) => models::import(&settings.data_dir, import)?,
-            ModelsCommand::List => models::list(&settings.data_dir)?,
-            ModelsCommand::Rm { name } => models::remove(&settings.data_dir, &name)?,
+            ModelsCommand::Import(import) => models::import(data_dir, import)?,
+            ModelsCommand::List => models::list(data_dir)?,
+            ModelsCommand::Rm { name } => models::remove(data_dir, &name)?,
         },
-        Command::Bench { command } => match command {
-            BenchCommand::Image(flags) => bench::image(&settings.data_dir, flags)?,
-            BenchCommand::Start(flags) => bench::start(&settings.data_dir, flags)?,
-        },
-        Command::Completions { .. } => {}
-    }
+        Command::Completions { .. } => String::new(),
+    };
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

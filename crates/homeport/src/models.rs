@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use homeport_hub::{
-    CatalogError, DirectoryCatalog, ImportError, ImportProgress, ImportRequest, ModelCatalog,
-    RepoId, import_model,
+    CatalogError, DirectoryCatalog, ImportError, ImportProgress, ImportRequest, ModelCatalog, RepoId,
+    import_model,
 };
 use homeport_store::{Store, StoreError};
 
@@ -44,7 +44,7 @@ impl Hint for ModelsError {
 }
 
 /// Puts a directory into the hub.
-pub(crate) fn import(data_dir: &Path, flags: ImportFlags) -> Result<(), ModelsError> {
+pub(crate) fn import(data_dir: &Path, flags: ImportFlags) -> Result<String, ModelsError> {
     let data_dir = DataDir::existing(data_dir)?;
     let store = Arc::new(Store::open(&data_dir.store())?);
     let catalog = DirectoryCatalog::open(&data_dir.models())?;
@@ -57,67 +57,48 @@ pub(crate) fn import(data_dir: &Path, flags: ImportFlags) -> Result<(), ModelsEr
         now: now_millis() / 1000,
     };
     let display = ProgressDisplay::default();
-    let outcome = block_on(import_model(store, &catalog, request, move |at| {
-        display.show(at)
-    }))?;
-    let outcome = outcome?;
-    let what = if outcome.changed {
-        "imported"
-    } else {
-        "already there:"
-    };
-    println!(
-        "{what} {name} at {branch}, commit {}: {} files, {}",
+    let outcome = block_on(import_model(store, &catalog, request, move |at| display.show(at)))??;
+    Ok(format!(
+        "{} {name} at {branch}, commit {}: {} files, {}\n",
+        if outcome.changed { "imported" } else { "already there:" },
         outcome.commit,
         outcome.files,
         size(outcome.bytes)
-    );
-    Ok(())
+    ))
 }
 
-/// Prints what the hub has.
-pub(crate) fn list(data_dir: &Path) -> Result<(), ModelsError> {
+/// What the hub has, as a table.
+pub(crate) fn list(data_dir: &Path) -> Result<String, ModelsError> {
     let data_dir = DataDir::existing(data_dir)?;
     let catalog = DirectoryCatalog::open(&data_dir.models())?;
-    let records = block_on(catalog.list())??;
-    println!(
-        "{:<48}  {:<12}  {:<12}  {:>10}  IMPORTED",
-        "MODEL", "REVISION", "COMMIT", "SIZE"
-    );
-    for record in records {
+    let row = |[model, revision, commit, size, imported]: [&str; 5]| {
+        format!("{model:<48}  {revision:<12}  {commit:<12}  {size:>10}  {imported}\n")
+    };
+    let mut table = row(["MODEL", "REVISION", "COMMIT", "SIZE", "IMPORTED"]);
+    for record in block_on(catalog.list())?? {
         for (branch, hash) in &record.branches {
-            let Some(commit) = record.commit(*hash) else {
-                continue;
-            };
+            let Some(commit) = record.commit(*hash) else { continue };
             let bytes = commit.files.values().map(|file| file.size).sum();
             let short: String = hash.to_string().chars().take(12).collect();
-            println!(
-                "{:<48}  {:<12}  {short:<12}  {:>10}  {}",
-                record.repo.to_string(),
-                branch.to_string(),
-                size(bytes),
-                date(commit.created)
-            );
+            table +=
+                &row([record.repo.as_str(), branch.as_str(), &short, &size(bytes), &date(commit.created)]);
         }
     }
-    Ok(())
+    Ok(table)
 }
 
 /// Takes a model out of the hub.
-pub(crate) fn remove(data_dir: &Path, name: &RepoId) -> Result<(), ModelsError> {
+pub(crate) fn remove(data_dir: &Path, name: &RepoId) -> Result<String, ModelsError> {
     let data_dir = DataDir::existing(data_dir)?;
     let catalog = DirectoryCatalog::open(&data_dir.models())?;
     if !block_on(catalog.remove(name))?? {
         return Err(ModelsError::Unknown(name.clone()));
     }
-    println!("removed {name}");
-    Ok(())
+    Ok(format!("removed {name}\n"))
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, ModelsError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(ModelsError::Runtime)?.block_on(work))
 }
 
@@ -142,15 +123,15 @@ impl ProgressDisplay {
         }
         *shown = Some(Instant::now());
         let end = if done { "\n" } else { "" };
-        eprint!(
+        // A progress line that can't be shown is no reason to stop.
+        let _ = write!(
+            std::io::stderr(),
             "\r{} of {}, {} of {} files{end}",
             size(at.bytes_done),
             size(at.bytes_total),
             at.files_done,
             at.files_total
         );
-        // A progress line that can't be shown is no reason to stop.
-        let _ = std::io::stderr().flush();
     }
 }
 
@@ -163,11 +144,7 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 #[cfg(test)]

@@ -11,9 +11,6 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 pub(crate) fn enter_private_mounts() -> std::io::Result<()> {
     // SAFETY: only the mount namespace is unshared; descriptors stay as they are.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-    mount_change(
-        "/",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     Ok(())
 }

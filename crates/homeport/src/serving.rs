@@ -28,10 +28,7 @@ const END_PATIENCE: Duration = Duration::from_secs(1);
 /// Serves until `stop`, then lets requests under way end for a moment.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -74,10 +71,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         });
     }
     drop(listener);
-    if tokio::time::timeout(END_PATIENCE, connections.shutdown())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(END_PATIENCE, connections.shutdown()).await.is_err() {
         tracing::debug!("connections are left; they are cut");
     }
 }

@@ -18,30 +18,17 @@ const DEFAULT_LOG: &str = "info,netlink_packet_route=error";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     #[error("cannot read the settings file {}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the settings file {} is not TOML", path.display())]
-    Syntax {
-        path: PathBuf,
-        source: toml::de::Error,
-    },
+    Syntax { path: PathBuf, source: toml::de::Error },
     #[error("the settings file {} has a wrong value for `{key}`: {reason}", path.display())]
-    Value {
-        path: PathBuf,
-        key: String,
-        reason: String,
-    },
+    Value { path: PathBuf, key: String, reason: String },
     #[error("the settings file {} has the key `{key}`, which doesn't exist", path.display())]
     UnknownKey { path: PathBuf, key: String },
     #[error("no data directory is given, and HOME is not set to derive one from")]
     NoDataDir,
     #[error("cannot find out the current directory, from which `{}` is meant", path.display())]
-    CurrentDir {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    CurrentDir { path: PathBuf, source: std::io::Error },
     #[error("`{value}` is not a log filter: {reason}")]
     LogFilter { value: String, reason: String },
 }
@@ -100,37 +87,22 @@ impl Settings {
             Some(path) => path,
             None => default_data_dir()?,
         };
-        let data_dir =
-            std::path::absolute(&data_dir).map_err(|source| SettingsError::CurrentDir {
-                path: data_dir,
-                source,
-            })?;
+        let data_dir = std::path::absolute(&data_dir)
+            .map_err(|source| SettingsError::CurrentDir { path: data_dir, source })?;
         Ok(Settings { data_dir, file })
     }
 
     /// The server's settings.
     pub(crate) fn for_up(self, flags: UpFlags) -> Result<UpSettings, SettingsError> {
-        let log = flags
-            .log
-            .or(self.file.log)
-            .unwrap_or_else(|| DEFAULT_LOG.to_owned());
+        let log = flags.log.or(self.file.log).unwrap_or_else(|| DEFAULT_LOG.to_owned());
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
-            return Err(SettingsError::LogFilter {
-                value: log,
-                reason: error.to_string(),
-            });
+            return Err(SettingsError::LogFilter { value: log, reason: error.to_string() });
         }
         Ok(UpSettings {
             data_dir: self.data_dir,
-            listen: flags
-                .listen
-                .or(self.file.listen)
-                .unwrap_or_else(default_listen),
+            listen: flags.listen.or(self.file.listen).unwrap_or_else(default_listen),
             gpu_fallback: flags.gpu_fallback.or(self.file.gpu_fallback),
-            log_format: flags
-                .log_format
-                .or(self.file.log_format)
-                .unwrap_or_default(),
+            log_format: flags.log_format.or(self.file.log_format).unwrap_or_default(),
             log,
         })
     }
@@ -138,10 +110,8 @@ impl Settings {
 
 impl FileSettings {
     fn read(path: &Path) -> Result<FileSettings, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::Unreadable { path: path.to_path_buf(), source })?;
         let mut settings = FileSettings::parse(path, &text)?;
         // A path in the file is meant from where the file is, wherever the command is run.
         if let Some(data_dir) = &mut settings.data_dir {
@@ -151,11 +121,8 @@ impl FileSettings {
     }
 
     fn parse(path: &Path, text: &str) -> Result<FileSettings, SettingsError> {
-        let mut table: toml::Table =
-            toml::from_str(text).map_err(|source| SettingsError::Syntax {
-                path: path.to_path_buf(),
-                source,
-            })?;
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|source| SettingsError::Syntax { path: path.to_path_buf(), source })?;
         let settings = FileSettings {
             data_dir: take(path, &mut table, "data_dir")?,
             listen: take(path, &mut table, "listen")?,
@@ -164,10 +131,7 @@ impl FileSettings {
             log: take(path, &mut table, "log")?,
         };
         match table.keys().next() {
-            Some(key) => Err(SettingsError::UnknownKey {
-                path: path.to_path_buf(),
-                key: key.clone(),
-            }),
+            Some(key) => Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone() }),
             None => Ok(settings),
         }
     }
@@ -181,28 +145,20 @@ fn take<T: DeserializeOwned>(
     let Some(value) = table.remove(key) else {
         return Ok(None);
     };
-    T::deserialize(value)
-        .map(Some)
-        .map_err(|error| SettingsError::Value {
-            path: path.to_path_buf(),
-            key: key.to_owned(),
-            reason: error.message().to_owned(),
-        })
+    T::deserialize(value).map(Some).map_err(|error| SettingsError::Value {
+        path: path.to_path_buf(),
+        key: key.to_owned(),
+        reason: error.message().to_owned(),
+    })
 }
 
 fn default_listen() -> SocketAddr {
     // The constant is checked by a test.
-    DEFAULT_LISTEN
-        .parse()
-        .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8750)))
+    DEFAULT_LISTEN.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8750)))
 }
 
 fn default_data_dir() -> Result<PathBuf, SettingsError> {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("XDG_DATA_HOME")
         .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("homeport"))
@@ -218,46 +174,28 @@ mod tests {
     }
 
     fn flags() -> UpFlags {
-        UpFlags {
-            listen: None,
-            gpu_fallback: None,
-            log_format: None,
-            log: None,
-        }
+        UpFlags { listen: None, gpu_fallback: None, log_format: None, log: None }
     }
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let load = |text, flags| {
-            let settings = Settings {
-                data_dir: "/d".into(),
-                file: parse(text).unwrap(),
-            };
+            let settings = Settings { data_dir: "/d".into(), file: parse(text).unwrap() };
             settings.for_up(flags).unwrap()
         };
         assert_eq!(load("", flags()).listen.to_string(), DEFAULT_LISTEN);
-        let file =
-            "listen = '127.0.0.1:1'\ngpu_fallback = 'cpu'\nlog_format = 'json'\nlog = 'debug'";
+        let file = "listen = '127.0.0.1:1'\ngpu_fallback = 'cpu'\nlog_format = 'json'\nlog = 'debug'";
         let from_file = load(file, flags());
         assert_eq!(from_file.listen.port(), 1);
         assert_eq!(from_file.gpu_fallback, Some(GpuFallback::Cpu));
-        assert_eq!(
-            (from_file.log_format, from_file.log.as_str()),
-            (LogFormat::Json, "debug")
-        );
-        let flag = UpFlags {
-            listen: Some("127.0.0.1:2".parse().unwrap()),
-            ..flags()
-        };
+        assert_eq!((from_file.log_format, from_file.log.as_str()), (LogFormat::Json, "debug"));
+        let flag = UpFlags { listen: Some("127.0.0.1:2".parse().unwrap()), ..flags() };
         assert_eq!(load(file, flag).listen.port(), 2);
     }
 
     #[test]
     fn a_wrong_value_or_key_is_named() {
-        for (text, key) in [
-            ("listen = 3", "listen"),
-            ("gpu_fallback = 'tpu'", "gpu_fallback"),
-        ] {
+        for (text, key) in [("listen = 3", "listen"), ("gpu_fallback = 'tpu'", "gpu_fallback")] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(&format!("`{key}`")), "{message}");
         }
@@ -269,18 +207,9 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_read_is_refused() {
-        let settings = Settings {
-            data_dir: "/d".into(),
-            file: FileSettings::default(),
-        };
-        let wrong = UpFlags {
-            log: Some("homeport=loud=er".into()),
-            ..flags()
-        };
-        assert!(matches!(
-            settings.for_up(wrong),
-            Err(SettingsError::LogFilter { .. })
-        ));
+        let settings = Settings { data_dir: "/d".into(), file: FileSettings::default() };
+        let wrong = UpFlags { log: Some("homeport=loud=er".into()), ..flags() };
+        assert!(matches!(settings.for_up(wrong), Err(SettingsError::LogFilter { .. })));
     }
 
     #[test]
@@ -288,13 +217,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("homeport.toml");
         std::fs::write(&file, "data_dir = 'state'").unwrap();
-        let global = Global {
-            data_dir: None,
-            config: Some(file),
-        };
-        assert_eq!(
-            Settings::load(&global).unwrap().data_dir,
-            dir.path().join("state")
-        );
+        let global = Global { data_dir: None, config: Some(file) };
+        assert_eq!(Settings::load(&global).unwrap().data_dir, dir.path().join("state"));
     }
 }

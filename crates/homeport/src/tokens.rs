@@ -34,39 +34,30 @@ impl Hint for TokenError {
     }
 }
 
-/// Makes a token and prints it.
-pub(crate) fn create(data_dir: &Path, name: &str) -> Result<(), TokenError> {
+/// Makes a token; returns it as lines for a shell.
+pub(crate) fn create(data_dir: &Path, name: &str) -> Result<String, TokenError> {
     let data_dir = DataDir::existing(data_dir)?;
     let token = block_on(async {
         let meta = Meta::open(data_dir.root()).await?;
         Ok(tokens::create(&meta, name, now_millis()).await?)
     })?;
-    println!("MODAL_TOKEN_ID={}", token.id);
-    println!("MODAL_TOKEN_SECRET={}", token.secret);
-    Ok(())
+    Ok(format!("MODAL_TOKEN_ID={}\nMODAL_TOKEN_SECRET={}\n", token.id, token.secret))
 }
 
-/// Prints all tokens, without their secrets.
-pub(crate) fn list(data_dir: &Path) -> Result<(), TokenError> {
+/// All tokens as a table, without their secrets.
+pub(crate) fn list(data_dir: &Path) -> Result<String, TokenError> {
     let data_dir = DataDir::existing(data_dir)?;
     let tokens = block_on(async {
         let meta = Meta::open(data_dir.root()).await?;
         Ok(tokens::list(&meta).await?)
     })?;
-    println!("{:<26}  {:<20}  NAME", "ID", "CREATED");
-    for token in tokens {
-        println!(
-            "{:<26}  {:<20}  {}",
-            token.id,
-            date(token.created_at / 1000),
-            token.name
-        );
-    }
-    Ok(())
+    let row = |id: &str, created: &str, name: &str| format!("{id:<26}  {created:<20}  {name}\n");
+    let rows = tokens.iter().map(|token| row(&token.id, &date(token.created_at / 1000), &token.name));
+    Ok(std::iter::once(row("ID", "CREATED", "NAME")).chain(rows).collect())
 }
 
 /// Makes a token invalid.
-pub(crate) fn revoke(data_dir: &Path, id: &str) -> Result<(), TokenError> {
+pub(crate) fn revoke(data_dir: &Path, id: &str) -> Result<String, TokenError> {
     let data_dir = DataDir::existing(data_dir)?;
     let existed = block_on(async {
         let meta = Meta::open(data_dir.root()).await?;
@@ -75,14 +66,11 @@ pub(crate) fn revoke(data_dir: &Path, id: &str) -> Result<(), TokenError> {
     if !existed {
         return Err(TokenError::Unknown(id.to_owned()));
     }
-    println!("revoked {id}");
-    Ok(())
+    Ok(format!("revoked {id}\n"))
 }
 
 /// Runs a short command's asynchronous part.
-pub(crate) fn block_on<T>(
-    work: impl Future<Output = Result<T, TokenError>>,
-) -> Result<T, TokenError> {
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, TokenError>>) -> Result<T, TokenError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -94,15 +82,11 @@ pub(crate) fn block_on<T>(
 pub(crate) fn now_millis() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A time in seconds since 1970 for people.
 pub(crate) fn date(seconds: i64) -> String {
-    DateTime::from_timestamp(seconds, 0).map_or_else(
-        || seconds.to_string(),
-        |time| time.format("%Y-%m-%d %H:%M UTC").to_string(),
-    )
+    DateTime::from_timestamp(seconds, 0)
+        .map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M UTC").to_string())
 }

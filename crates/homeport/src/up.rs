@@ -30,19 +30,13 @@ pub(crate) enum UpError {
     #[error("cannot enter a mount namespace")]
     Namespace(#[source] std::io::Error),
     #[error("cannot create the data directory {}", path.display())]
-    DataDirectory {
-        path: std::path::PathBuf,
-        source: std::io::Error,
-    },
+    DataDirectory { path: std::path::PathBuf, source: std::io::Error },
     #[error(transparent)]
     Lock(#[from] homeport_meta::LockError),
     #[error("the address {0} is in use by another program")]
     AddressInUse(SocketAddr),
     #[error("cannot listen on {listen}")]
-    Listen {
-        listen: SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { listen: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Parts(#[from] WiringError),
     #[error(transparent)]
@@ -63,9 +57,9 @@ impl Hint for UpError {
                 Some("stop that program, or choose another address with --listen".to_owned())
             }
             UpError::DataDir(error) => error.hint(),
-            UpError::Stuck => Some(
-                "what is left is cleaned up at the next start; the log says what it was".to_owned(),
-            ),
+            UpError::Stuck => {
+                Some("what is left is cleaned up at the next start; the log says what it was".to_owned())
+            }
             _ => None,
         }
     }
@@ -84,15 +78,10 @@ pub(crate) fn run(settings: &UpSettings) -> Result<(), UpError> {
         .recursive(true)
         .mode(0o711)
         .create(data_dir.root())
-        .map_err(|source| UpError::DataDirectory {
-            path: data_dir.root().to_path_buf(),
-            source,
-        })?;
+        .map_err(|source| UpError::DataDirectory { path: data_dir.root().to_path_buf(), source })?;
     let lock = DataDirLock::acquire(data_dir.root())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(UpError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(UpError::Runtime)?;
     let ended = runtime.block_on(live(settings, &data_dir));
     // What blocks on a disk or a pipe must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -106,16 +95,11 @@ async fn live(settings: &UpSettings, data_dir: &DataDir) -> Result<(), UpError> 
         if source.kind() == std::io::ErrorKind::AddrInUse {
             UpError::AddressInUse(settings.listen)
         } else {
-            UpError::Listen {
-                listen: settings.listen,
-                source,
-            }
+            UpError::Listen { listen: settings.listen, source }
         }
     })?;
-    let listen = listener.local_addr().map_err(|source| UpError::Listen {
-        listen: settings.listen,
-        source,
-    })?;
+    let listen =
+        listener.local_addr().map_err(|source| UpError::Listen { listen: settings.listen, source })?;
     let parts = tokio::select! {
         parts = Parts::open(settings, listen) => parts?,
         name = signals.received() => {
@@ -126,17 +110,9 @@ async fn live(settings: &UpSettings, data_dir: &DataDir) -> Result<(), UpError> 
 
     let stop_serving = CancellationToken::new();
     let server = tokio::spawn(serve(listener, parts.router.clone(), stop_serving.clone()));
-    let ready = data_dir
-        .write_server_record(listen)
-        .map_err(UpError::from)
-        .and_then(|()| {
-            writeln!(
-                std::io::stdout(),
-                "ready {}",
-                crate::data_dir::url_of(listen)
-            )
-            .map_err(UpError::Stdout)
-        });
+    let ready = data_dir.write_server_record(listen).map_err(UpError::from).and_then(|()| {
+        writeln!(std::io::stdout(), "ready {}", crate::data_dir::url_of(listen)).map_err(UpError::Stdout)
+    });
     if ready.is_ok() {
         let name = signals.received().await;
         tracing::info!("{name}: stopping");
@@ -181,13 +157,9 @@ impl StopSignals {
 fn start_log(settings: &UpSettings) {
     // The filter was checked when the settings were read.
     let filter = EnvFilter::new(&settings.log);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format {
-        LogFormat::Text => log
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => log.json().init(),
     }
 }

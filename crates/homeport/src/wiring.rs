@@ -76,10 +76,7 @@ impl Parts {
 
         let meta = Meta::open(data_dir.root()).await?;
         let store = Arc::new(Store::open(&data_dir.store())?);
-        let blobs = BlobStore::open(
-            BlobOptions::new(data_dir.blobs()),
-            Arc::new(SystemTime::now),
-        )?;
+        let blobs = BlobStore::open(BlobOptions::new(data_dir.blobs()), Arc::new(SystemTime::now))?;
         let blobs = Arc::new(blobs);
         background.spawn(sweep_blobs(Arc::clone(&blobs), stop.clone()));
 
@@ -89,7 +86,8 @@ impl Parts {
             options: HubOptions::default(),
         };
         // Made anew at each start: only the worker in this process has to know it.
-        let credential: String = rand::rng().sample_iter(rand::distr::Alphanumeric).take(43).map(char::from).collect();
+        let credential: String =
+            rand::rng().sample_iter(rand::distr::Alphanumeric).take(43).map(char::from).collect();
         let options = ControlOptions {
             policy: Policy { gpu_fallback_cpu: settings.gpu_fallback.is_some(), ..Policy::default() },
             heartbeat_timeout: HEARTBEAT_TIMEOUT,

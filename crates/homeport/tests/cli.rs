@@ -294,3 +294,13 @@ fn wrong_usage_exits_with_2_and_every_command_has_help() {
         assert!(stdout(&["completions", shell], dir.path()).contains("homeport"), "{shell}");
     }
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = homeport(&["completions", "bash"], dir.path());
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(process.stdout.take());
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -3,8 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use homeport_meta::{
-    Meta, apps, calls, idempotency, images, inputs, models, objects, outputs, steps,
-    unknown_methods,
+    Meta, apps, calls, idempotency, images, inputs, models, objects, outputs, steps, unknown_methods,
 };
 
 async fn open() -> (tempfile::TempDir, Meta) {
@@ -27,47 +26,21 @@ fn app(id: &str, name: &str, state: &str, created_at: i64) -> apps::App {
 #[tokio::test]
 async fn apps_are_found_by_name_and_state_newest_first() {
     let (_dir, meta) = open().await;
-    for a in [
-        app("ap-1", "x", "stopped", 1),
-        app("ap-2", "x", "deployed", 2),
-        app("ap-3", "x", "deployed", 3),
-    ] {
+    for a in
+        [app("ap-1", "x", "stopped", 1), app("ap-2", "x", "deployed", 2), app("ap-3", "x", "deployed", 3)]
+    {
         apps::put(&meta, &a).await.unwrap();
     }
     assert_eq!(
-        apps::find(&meta, "main", "x", "deployed")
-            .await
-            .unwrap()
-            .unwrap(),
+        apps::find(&meta, "main", "x", "deployed").await.unwrap().unwrap(),
         app("ap-3", "x", "deployed", 3)
     );
-    assert_eq!(
-        apps::find(&meta, "other", "x", "deployed").await.unwrap(),
-        None
-    );
+    assert_eq!(apps::find(&meta, "other", "x", "deployed").await.unwrap(), None);
 
-    apps::put(&meta, &app("ap-3", "x", "stopped", 3))
-        .await
-        .unwrap();
-    assert_eq!(
-        apps::find(&meta, "main", "x", "deployed")
-            .await
-            .unwrap()
-            .unwrap()
-            .id,
-        "ap-2"
-    );
-    assert_eq!(
-        apps::list_by_environment(&meta, "main")
-            .await
-            .unwrap()
-            .len(),
-        3
-    );
-    assert_eq!(
-        apps::list_by_state(&meta, "stopped").await.unwrap().len(),
-        2
-    );
+    apps::put(&meta, &app("ap-3", "x", "stopped", 3)).await.unwrap();
+    assert_eq!(apps::find(&meta, "main", "x", "deployed").await.unwrap().unwrap().id, "ap-2");
+    assert_eq!(apps::list_by_environment(&meta, "main").await.unwrap().len(), 3);
+    assert_eq!(apps::list_by_state(&meta, "stopped").await.unwrap().len(), 2);
     assert!(apps::delete(&meta, "ap-1").await.unwrap());
     assert_eq!(apps::get(&meta, "ap-1").await.unwrap(), None);
 }
@@ -82,35 +55,11 @@ async fn objects_belong_to_their_app_and_kind() {
         name: name.into(),
         record: b"r".to_vec(),
     };
-    objects::put_all(
-        &meta,
-        &[
-            object("fu-1", "function", "f"),
-            object("cs-1", "class", "f"),
-        ],
-    )
-    .await
-    .unwrap();
-    assert_eq!(
-        objects::find(&meta, "ap-1", "class", "f")
-            .await
-            .unwrap()
-            .unwrap()
-            .id,
-        "cs-1"
-    );
-    assert_eq!(
-        objects::find(&meta, "ap-1", "class", "g").await.unwrap(),
-        None
-    );
+    objects::put_all(&meta, &[object("fu-1", "function", "f"), object("cs-1", "class", "f")]).await.unwrap();
+    assert_eq!(objects::find(&meta, "ap-1", "class", "f").await.unwrap().unwrap().id, "cs-1");
+    assert_eq!(objects::find(&meta, "ap-1", "class", "g").await.unwrap(), None);
     assert_eq!(objects::list_by_app(&meta, "ap-1").await.unwrap().len(), 2);
-    assert_eq!(
-        objects::list_by_kind(&meta, "function")
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(objects::list_by_kind(&meta, "function").await.unwrap().len(), 1);
     assert_eq!(objects::delete_by_app(&meta, "ap-1").await.unwrap(), 2);
     assert_eq!(objects::get(&meta, "fu-1").await.unwrap(), None);
 }
@@ -135,18 +84,11 @@ async fn callers_with_one_cache_key_get_one_image_even_at_the_same_time() {
     ids.dedup();
     assert_eq!(ids.len(), 1);
 
-    let clash = images::Image {
-        id: "im-x".into(),
-        cache_key: "key".into(),
-        state: "s".into(),
-        record: vec![],
-    };
+    let clash =
+        images::Image { id: "im-x".into(), cache_key: "key".into(), state: "s".into(), record: vec![] };
     let error = images::put(&meta, &clash).await.unwrap_err();
     assert!(error.to_string().contains("im-x"), "{error}");
-    assert_eq!(
-        images::find(&meta, "key").await.unwrap().unwrap().id,
-        ids[0]
-    );
+    assert_eq!(images::find(&meta, "key").await.unwrap().unwrap().id, ids[0]);
 }
 
 #[tokio::test]
@@ -159,38 +101,16 @@ async fn a_call_takes_its_inputs_and_outputs_with_it() {
         created_at: 5,
         record: vec![],
     };
-    let input = |id: &str, idx| inputs::Input {
-        id: id.into(),
-        call_id: "fc-1".into(),
-        idx,
-        record: vec![7],
-    };
-    calls::put_with_inputs(&meta, &call, &[input("in-2", 1), input("in-1", 0)])
-        .await
-        .unwrap();
+    let input = |id: &str, idx| inputs::Input { id: id.into(), call_id: "fc-1".into(), idx, record: vec![7] };
+    calls::put_with_inputs(&meta, &call, &[input("in-2", 1), input("in-1", 0)]).await.unwrap();
     for entry in 1..=3 {
-        outputs::put(
-            &meta,
-            &outputs::Output {
-                call_id: "fc-1".into(),
-                entry,
-                record: vec![],
-            },
-        )
-        .await
-        .unwrap();
+        outputs::put(&meta, &outputs::Output { call_id: "fc-1".into(), entry, record: vec![] })
+            .await
+            .unwrap();
     }
-    let ids: Vec<_> = inputs::list_by_call(&meta, "fc-1")
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|i| i.id)
-        .collect();
+    let ids: Vec<_> = inputs::list_by_call(&meta, "fc-1").await.unwrap().into_iter().map(|i| i.id).collect();
     assert_eq!(ids, ["in-1", "in-2"]);
-    assert_eq!(
-        outputs::list_by_call(&meta, "fc-1", 1).await.unwrap().len(),
-        2
-    );
+    assert_eq!(outputs::list_by_call(&meta, "fc-1", 1).await.unwrap().len(), 2);
     assert_eq!(calls::list_by_state(&meta, "open").await.unwrap(), [call]);
 
     calls::delete(&meta, "fc-1").await.unwrap();
@@ -201,30 +121,15 @@ async fn a_call_takes_its_inputs_and_outputs_with_it() {
 #[tokio::test]
 async fn an_input_without_its_call_is_refused() {
     let (_dir, meta) = open().await;
-    let orphan = inputs::Input {
-        id: "in-1".into(),
-        call_id: "fc-none".into(),
-        idx: 0,
-        record: vec![],
-    };
+    let orphan = inputs::Input { id: "in-1".into(), call_id: "fc-none".into(), idx: 0, record: vec![] };
     inputs::put_all(&meta, &[orphan]).await.unwrap_err();
 }
 
 #[tokio::test]
 async fn the_first_answer_under_a_key_counts() {
     let (_dir, meta) = open().await;
-    assert_eq!(
-        idempotency::get_or_insert(&meta, "k", b"one", 10)
-            .await
-            .unwrap(),
-        b"one"
-    );
-    assert_eq!(
-        idempotency::get_or_insert(&meta, "k", b"two", 20)
-            .await
-            .unwrap(),
-        b"one"
-    );
+    assert_eq!(idempotency::get_or_insert(&meta, "k", b"one", 10).await.unwrap(), b"one");
+    assert_eq!(idempotency::get_or_insert(&meta, "k", b"two", 20).await.unwrap(), b"one");
     assert_eq!(idempotency::sweep(&meta, 10).await.unwrap(), 0);
     assert_eq!(idempotency::sweep(&meta, 11).await.unwrap(), 1);
     assert_eq!(idempotency::get(&meta, "k").await.unwrap(), None);
@@ -241,22 +146,8 @@ async fn a_model_is_found_by_name_and_by_commit() {
     };
     models::put(&meta, &model("aa", 1), "main").await.unwrap();
     models::put(&meta, &model("bb", 2), "main").await.unwrap();
-    assert_eq!(
-        models::find(&meta, "org/m", "main")
-            .await
-            .unwrap()
-            .unwrap()
-            .revision,
-        "bb"
-    );
-    assert_eq!(
-        models::find(&meta, "org/m", "aa")
-            .await
-            .unwrap()
-            .unwrap()
-            .revision,
-        "aa"
-    );
+    assert_eq!(models::find(&meta, "org/m", "main").await.unwrap().unwrap().revision, "bb");
+    assert_eq!(models::find(&meta, "org/m", "aa").await.unwrap().unwrap().revision, "aa");
     assert_eq!(models::find(&meta, "org/m", "v1").await.unwrap(), None);
     assert_eq!(models::references(&meta, "org/m").await.unwrap().len(), 1);
     assert_eq!(models::delete(&meta, "org/m").await.unwrap(), 2);
@@ -277,18 +168,7 @@ async fn steps_and_unknown_methods_are_kept() {
     assert_eq!(steps::get(&meta, "k").await.unwrap().unwrap(), step("two"));
     assert!(steps::delete(&meta, "k").await.unwrap());
 
-    assert!(
-        unknown_methods::note(&meta, "1.6.4", "Nope", 1)
-            .await
-            .unwrap()
-    );
-    assert!(
-        !unknown_methods::note(&meta, "1.6.4", "Nope", 2)
-            .await
-            .unwrap()
-    );
-    assert_eq!(
-        unknown_methods::list(&meta).await.unwrap()[0].first_seen_at,
-        1
-    );
+    assert!(unknown_methods::note(&meta, "1.6.4", "Nope", 1).await.unwrap());
+    assert!(!unknown_methods::note(&meta, "1.6.4", "Nope", 2).await.unwrap());
+    assert_eq!(unknown_methods::list(&meta).await.unwrap()[0].first_seen_at, 1);
 }

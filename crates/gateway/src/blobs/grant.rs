@@ -67,10 +67,7 @@ impl Terms {
             ("length", self.length.map(|length| length.to_string())),
             ("md5", self.md5.clone()),
             ("sha256", self.sha256.clone()),
-            (
-                "part_length",
-                self.part_length.map(|length| length.to_string()),
-            ),
+            ("part_length", self.part_length.map(|length| length.to_string())),
         ];
         for (name, value) in optional {
             if let Some(value) = value {
@@ -109,9 +106,7 @@ impl Signer {
 
     fn with_key(key: &[u8; KEY_BYTES]) -> Signer {
         // HMAC takes a key of any length; this form of the constructor cannot fail.
-        Signer {
-            key: <Hmac<Sha256> as hmac::digest::KeyInit>::new(&padded(key).into()),
-        }
+        Signer { key: <Hmac<Sha256> as hmac::digest::KeyInit>::new(&padded(key).into()) }
     }
 
     pub(crate) fn url(&self, base_url: &str, method: Method, path: &str, terms: &Terms) -> String {
@@ -133,12 +128,8 @@ impl Signer {
             .ok_or(GrantError::BadSignature)?;
         let signature = hex::decode(signature).map_err(|_| GrantError::BadSignature)?;
         // Compares in constant time.
-        self.mac(method, uri.path(), query)
-            .verify_slice(&signature)
-            .map_err(|_| GrantError::BadSignature)?;
-        let terms = axum::extract::Query::<Terms>::try_from_uri(uri)
-            .map_err(|_| GrantError::BadSignature)?
-            .0;
+        self.mac(method, uri.path(), query).verify_slice(&signature).map_err(|_| GrantError::BadSignature)?;
+        let terms = axum::extract::Query::<Terms>::try_from_uri(uri).map_err(|_| GrantError::BadSignature)?.0;
         match unix_seconds(now).checked_sub(terms.expires) {
             Some(late) if late > 0 => Err(GrantError::Expired(Duration::from_secs(late))),
             _ => Ok(terms),
@@ -146,10 +137,7 @@ impl Signer {
     }
 
     fn mac(&self, method: Method, path: &str, query: &str) -> Hmac<Sha256> {
-        self.key.clone().chain_update(format!(
-            "homeport blob v1\n{}\n{path}\n{query}",
-            method.name()
-        ))
+        self.key.clone().chain_update(format!("homeport blob v1\n{}\n{path}\n{query}", method.name()))
     }
 }
 
@@ -162,8 +150,7 @@ fn padded(key: &[u8; KEY_BYTES]) -> [u8; 64] {
 
 /// Seconds since 1970, UTC; 0 before.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -194,13 +181,8 @@ mod tests {
         let (signer, url) = signed();
         let elsewhere = url.replace("http://h:1", "http://127.0.0.1:10101");
         for url in [url, elsewhere] {
-            let terms = signer
-                .check(Method::Put, &url.parse().unwrap(), at(NOW + 60))
-                .unwrap();
-            assert_eq!(
-                (terms.length, terms.sha256.as_deref()),
-                (Some(5), Some("ab"))
-            );
+            let terms = signer.check(Method::Put, &url.parse().unwrap(), at(NOW + 60)).unwrap();
+            assert_eq!((terms.length, terms.sha256.as_deref()), (Some(5), Some("ab")));
         }
     }
 
@@ -229,34 +211,17 @@ mod tests {
         bad(Method::Put, &url[..url.len() - 2]);
         bad(Method::Put, "http://h:1/blobs/bl-x");
         let other = Signer::with_key(&[8; KEY_BYTES]);
-        assert!(
-            other
-                .check(Method::Put, &url.parse().unwrap(), at(NOW))
-                .is_err()
-        );
+        assert!(other.check(Method::Put, &url.parse().unwrap(), at(NOW)).is_err());
     }
 
     #[test]
     fn the_key_is_kept_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        let terms = Terms {
-            expires: NOW,
-            length: None,
-            md5: None,
-            sha256: None,
-            part_length: None,
-        };
-        let url = Signer::open(&path)
-            .unwrap()
-            .url("http://h", Method::Get, "/blobs/b", &terms);
+        let terms = Terms { expires: NOW, length: None, md5: None, sha256: None, part_length: None };
+        let url = Signer::open(&path).unwrap().url("http://h", Method::Get, "/blobs/b", &terms);
         let again = Signer::open(&path).unwrap();
-        again
-            .check(Method::Get, &url.parse().unwrap(), at(NOW))
-            .unwrap();
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        again.check(Method::Get, &url.parse().unwrap(), at(NOW)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

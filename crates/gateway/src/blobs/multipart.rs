@@ -24,11 +24,7 @@ pub(crate) enum CompleteError {
     #[error("part {0} was not uploaded")]
     MissingPart(u64),
     #[error("part {number} has the ETag {stored}, not {claimed}")]
-    WrongPart {
-        number: u64,
-        stored: String,
-        claimed: String,
-    },
+    WrongPart { number: u64, stored: String, claimed: String },
     #[error("{claimed} parts are named, but the blob has {expected}")]
     WrongCount { claimed: u64, expected: u64 },
     #[error("cannot complete the upload")]
@@ -88,21 +84,14 @@ impl Uploads {
     }
 
     pub(super) fn forget(&self, id: &BlobId) {
-        self.by_blob
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        self.by_blob.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
 
 impl BlobStore {
     /// Begins an upload of a part: the file to write to, and the claim on the part's bytes. None if the
     /// blob is complete already. Blocks on the disk.
-    pub(crate) fn begin_part(
-        &self,
-        id: &BlobId,
-        number: u64,
-    ) -> std::io::Result<Option<(File, PartClaim)>> {
+    pub(crate) fn begin_part(&self, id: &BlobId, number: u64) -> std::io::Result<Option<(File, PartClaim)>> {
         let owners = self.uploads.owners(id);
         let mut guard = owners.write().unwrap_or_else(PoisonError::into_inner);
         if guard.complete || self.path(id).exists() {
@@ -111,23 +100,13 @@ impl BlobStore {
         let directory = self.parts_directory(id);
         std::fs::create_dir_all(&directory)?;
         ignore_missing(std::fs::remove_file(directory.join(number.to_string())))?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(directory.join("data"))?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).open(directory.join("data"))?;
         let begun = guard.begun.entry(number).or_default();
         *begun += 1;
         let generation = *begun;
         drop(guard);
-        Ok(Some((
-            file,
-            PartClaim {
-                owners,
-                number,
-                generation,
-            },
-        )))
+        Ok(Some((file, PartClaim { owners, number, generation })))
     }
 
     /// Notes that a part is on disk as a whole. Blocks on the disk.
@@ -158,10 +137,7 @@ impl BlobStore {
     ) -> Result<String, CompleteError> {
         let expected = part_count(length, part_length);
         if claimed.len() as u64 != expected {
-            return Err(CompleteError::WrongCount {
-                claimed: claimed.len() as u64,
-                expected,
-            });
+            return Err(CompleteError::WrongCount { claimed: claimed.len() as u64, expected });
         }
         let owners = self.uploads.owners(id);
         let mut guard = owners.write().unwrap_or_else(PoisonError::into_inner);
@@ -181,9 +157,7 @@ impl BlobStore {
         if done {
             return Ok(etag);
         }
-        let data = OpenOptions::new()
-            .write(true)
-            .open(directory.join("data"))?;
+        let data = OpenOptions::new().write(true).open(directory.join("data"))?;
         data.sync_all()?;
         std::fs::rename(directory.join("data"), self.path(id))?;
         guard.complete = true;
@@ -199,21 +173,11 @@ impl BlobStore {
     }
 }
 
-fn check_part(
-    directory: &std::path::Path,
-    number: u64,
-    claimed: &str,
-) -> Result<(), CompleteError> {
+fn check_part(directory: &std::path::Path, number: u64, claimed: &str) -> Result<(), CompleteError> {
     match std::fs::read_to_string(directory.join(number.to_string())) {
         Ok(stored) if stored == claimed => Ok(()),
-        Ok(stored) => Err(CompleteError::WrongPart {
-            number,
-            stored,
-            claimed: claimed.to_owned(),
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(CompleteError::MissingPart(number))
-        }
+        Ok(stored) => Err(CompleteError::WrongPart { number, stored, claimed: claimed.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(CompleteError::MissingPart(number)),
         Err(error) => Err(error.into()),
     }
 }
@@ -246,8 +210,7 @@ mod tests {
     #[test]
     fn an_older_upload_of_a_part_cannot_write_once_a_newer_began_or_the_blob_is_complete() {
         let dir = tempfile::tempdir().unwrap();
-        let store =
-            BlobStore::open(BlobOptions::new(dir.path()), Arc::new(SystemTime::now)).unwrap();
+        let store = BlobStore::open(BlobOptions::new(dir.path()), Arc::new(SystemTime::now)).unwrap();
         let id = BlobId::random();
         let (_, old) = store.begin_part(&id, 1).unwrap().unwrap();
         assert!(old.hold().is_ok());
@@ -262,11 +225,7 @@ mod tests {
         assert!(matches!(new.hold(), Err(ReceiveError::Superseded)));
         assert!(store.begin_part(&id, 1).unwrap().is_none());
 
-        assert_eq!(
-            store.complete(&id, 4, 4, &etags).unwrap(),
-            etag,
-            "a repeated completion"
-        );
+        assert_eq!(store.complete(&id, 4, 4, &etags).unwrap(), etag, "a repeated completion");
         assert_eq!(std::fs::read(store.path(&id)).unwrap(), b"data");
     }
 }

@@ -23,11 +23,7 @@ pub(crate) enum ReceiveError {
     #[error("the body is longer than the {declared} bytes that were declared")]
     TooLong { declared: u64 },
     #[error("the body broke off after {received} of {declared} bytes")]
-    Broken {
-        received: u64,
-        declared: u64,
-        source: axum::Error,
-    },
+    Broken { received: u64, declared: u64, source: axum::Error },
     #[error("a newer upload of the same part took over")]
     Superseded,
     #[error("cannot write the upload")]
@@ -66,15 +62,8 @@ impl Sink {
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(block);
         }
-        let held = self
-            .destination
-            .claim
-            .as_deref()
-            .map(PartClaim::hold)
-            .transpose()?;
-        self.destination
-            .file
-            .write_all_at(block, self.destination.offset + self.written)?;
+        let held = self.destination.claim.as_deref().map(PartClaim::hold).transpose()?;
+        self.destination.file.write_all_at(block, self.destination.offset + self.written)?;
         drop(held);
         self.written += block.len() as u64;
         Ok(())
@@ -89,21 +78,12 @@ pub(crate) async fn receive(
     destination: Destination,
 ) -> Result<Received, ReceiveError> {
     let sha256 = destination.with_sha256.then(Sha256::new);
-    let mut sink = Sink {
-        destination,
-        written: 0,
-        md5: Md5::new(),
-        sha256,
-    };
+    let mut sink = Sink { destination, written: 0, md5: Md5::new(), sha256 };
     let mut stream = body.into_data_stream();
     let mut block = BytesMut::with_capacity(BLOCK_BYTES);
     let mut received = 0u64;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|source| ReceiveError::Broken {
-            received,
-            declared,
-            source,
-        })?;
+        let chunk = chunk.map_err(|source| ReceiveError::Broken { received, declared, source })?;
         received += chunk.len() as u64;
         if received > declared {
             return Err(ReceiveError::TooLong { declared });
@@ -123,10 +103,7 @@ pub(crate) async fn receive(
     })
 }
 
-async fn write_blocking(
-    mut sink: Sink,
-    mut block: BytesMut,
-) -> Result<(Sink, BytesMut), ReceiveError> {
+async fn write_blocking(mut sink: Sink, mut block: BytesMut) -> Result<(Sink, BytesMut), ReceiveError> {
     tokio::task::spawn_blocking(move || {
         sink.write(&block)?;
         block.clear();

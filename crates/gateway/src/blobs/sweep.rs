@@ -33,11 +33,9 @@ impl BlobStore {
             };
             let path = entry.path();
             // The data of a multipart upload is written inside its directory, which keeps its own time.
-            let touched = [path.join("data"), path.clone()].iter().find_map(|path| {
-                std::fs::metadata(path)
-                    .and_then(|metadata| metadata.modified())
-                    .ok()
-            });
+            let touched = [path.join("data"), path.clone()]
+                .iter()
+                .find_map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
             let Some(touched) = touched else { continue };
             if !older(now, touched, if unfinished { upload_age } else { blob_age }) {
                 continue;
@@ -74,36 +72,18 @@ mod tests {
         const HOUR: Duration = Duration::from_secs(3600);
         let dir = tempfile::tempdir().unwrap();
         let open = |ahead| {
-            BlobStore::open(
-                BlobOptions::new(dir.path()),
-                Arc::new(move || SystemTime::now() + ahead),
-            )
-            .unwrap()
+            BlobStore::open(BlobOptions::new(dir.path()), Arc::new(move || SystemTime::now() + ahead))
+                .unwrap()
         };
         let store = open(Duration::ZERO);
         let id = store.put(b"x").unwrap();
-        store
-            .begin_part(&"bl-0123456789012345678901".parse().unwrap(), 1)
-            .unwrap()
-            .unwrap();
+        store.begin_part(&"bl-0123456789012345678901".parse().unwrap(), 1).unwrap().unwrap();
 
         assert_eq!(store.sweep(HOUR, HOUR).unwrap(), Swept::default());
         let later = open(2 * HOUR);
-        assert_eq!(
-            later.sweep(3 * HOUR, HOUR).unwrap(),
-            Swept {
-                blobs: 0,
-                uploads: 1
-            }
-        );
+        assert_eq!(later.sweep(3 * HOUR, HOUR).unwrap(), Swept { blobs: 0, uploads: 1 });
         assert_eq!(later.length(&id).unwrap(), 1);
-        assert_eq!(
-            later.sweep(HOUR, HOUR).unwrap(),
-            Swept {
-                blobs: 1,
-                uploads: 0
-            }
-        );
+        assert_eq!(later.sweep(HOUR, HOUR).unwrap(), Swept { blobs: 1, uploads: 0 });
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "only the signing key stays");
     }

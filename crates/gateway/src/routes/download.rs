@@ -26,15 +26,9 @@ pub(super) async fn download(
     blobs.signer.check(Method::Get, &uri, blobs.now())?;
     let id: BlobId = id.parse()?;
     let mut file = blobs.open_blob(&id)?;
-    let failed = |source| BlobError::Io {
-        operation: "read",
-        id: id.clone(),
-        source,
-    };
+    let failed = |source| BlobError::Io { operation: "read", id: id.clone(), source };
     let length = file.metadata().map_err(failed)?.len();
-    let range = headers
-        .get(header::RANGE)
-        .and_then(|range| range.to_str().ok());
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
     let (status, start, count) = match range.map(|range| parse_range(range, length)) {
         None | Some(Range::Ignored) => (StatusCode::OK, 0, length),
         Some(Range::Part { start, count }) => (StatusCode::PARTIAL_CONTENT, start, count),
@@ -75,10 +69,7 @@ enum Range {
 
 /// One range in bytes: `bytes=2-5`, `bytes=2-`, `bytes=-5`.
 fn parse_range(header: &str, length: u64) -> Range {
-    let Some((first, last)) = header
-        .strip_prefix("bytes=")
-        .and_then(|range| range.split_once('-'))
-    else {
+    let Some((first, last)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Range::Ignored;
     };
     let (first, last) = (first.trim(), last.trim());
@@ -86,18 +77,13 @@ fn parse_range(header: &str, length: u64) -> Range {
         (Ok(first), Ok(last)) if first <= last => (first, last.min(length.saturating_sub(1))),
         (Ok(first), Err(_)) if last.is_empty() => (first, length.saturating_sub(1)),
         (Err(_), Ok(0)) if first.is_empty() => return Range::Outside,
-        (Err(_), Ok(last)) if first.is_empty() => {
-            (length.saturating_sub(last), length.saturating_sub(1))
-        }
+        (Err(_), Ok(last)) if first.is_empty() => (length.saturating_sub(last), length.saturating_sub(1)),
         _ => return Range::Ignored,
     };
     if bounds.0 >= length {
         return Range::Outside;
     }
-    Range::Part {
-        start: bounds.0,
-        count: bounds.1 - bounds.0 + 1,
-    }
+    Range::Part { start: bounds.0, count: bounds.1 - bounds.0 + 1 }
 }
 
 #[cfg(test)]
@@ -117,14 +103,9 @@ mod tests {
             assert_eq!(parse_range(outside, 10), Range::Outside, "{outside}");
         }
         assert_eq!(parse_range("bytes=0-", 0), Range::Outside);
-        for ignored in [
-            "bytes=5-2",
-            "bytes=-",
-            "bytes=a-b",
-            "lines=1-2",
-            "bytes=1-2,4-5",
-            "bytes=99999999999999999999-",
-        ] {
+        for ignored in
+            ["bytes=5-2", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=1-2,4-5", "bytes=99999999999999999999-"]
+        {
             assert_eq!(parse_range(ignored, 10), Range::Ignored, "{ignored}");
         }
     }

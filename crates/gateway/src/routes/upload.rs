@@ -57,21 +57,16 @@ pub(super) async fn part(
 ) -> Answer {
     let terms = blobs.signer.check(Method::Put, &uri, blobs.now())?;
     let id: BlobId = id.parse()?;
-    let (offset, declared) =
-        multipart::part_range(declared_length(&terms)?, part_length(&terms)?, number)
-            .ok_or(RequestError::NoSuchPart(number))?;
+    let (offset, declared) = multipart::part_range(declared_length(&terms)?, part_length(&terms)?, number)
+        .ok_or(RequestError::NoSuchPart(number))?;
     check_content_length(&headers, declared)?;
     let (begin, begin_id) = (Arc::clone(&blobs), id.clone());
     let (file, claim) = on_disk(move || Ok(begin.begin_part(&begin_id, number)?))
         .await?
         .ok_or(RequestError::AlreadyComplete)?;
     let claim = Arc::new(claim);
-    let destination = Destination {
-        file: file.try_clone()?,
-        offset,
-        claim: Some(Arc::clone(&claim)),
-        with_sha256: false,
-    };
+    let destination =
+        Destination { file: file.try_clone()?, offset, claim: Some(Arc::clone(&claim)), with_sha256: false };
     let received = receive(body, declared, destination).await?;
     let md5 = hex::encode(received.md5);
     check_content_md5(&headers, &md5)?;
@@ -114,8 +109,8 @@ struct CompletedPart {
 
 /// Part numbers and ETags (hex MD5s) of a `CompleteMultipartUpload` document.
 fn parse_completion(body: &[u8]) -> Result<Vec<(u64, String)>, RequestError> {
-    let completion: Completion = quick_xml::de::from_reader(body)
-        .map_err(|error| RequestError::BadCompletion(error.to_string()))?;
+    let completion: Completion =
+        quick_xml::de::from_reader(body).map_err(|error| RequestError::BadCompletion(error.to_string()))?;
     completion
         .parts
         .into_iter()
@@ -155,18 +150,11 @@ fn check_content_md5(headers: &HeaderMap, actual: &str) -> Result<(), RequestErr
     let Some(declared) = headers.get("content-md5") else {
         return Ok(());
     };
-    let declared = STANDARD
-        .decode(declared.as_bytes())
-        .map(hex::encode)
-        .unwrap_or_default();
+    let declared = STANDARD.decode(declared.as_bytes()).map(hex::encode).unwrap_or_default();
     check_hash("MD5", actual, Some(&declared))
 }
 
-fn check_hash(
-    algorithm: &'static str,
-    actual: &str,
-    declared: Option<&str>,
-) -> Result<(), RequestError> {
+fn check_hash(algorithm: &'static str, actual: &str, declared: Option<&str>) -> Result<(), RequestError> {
     match declared {
         Some(declared) if declared != actual => Err(RequestError::WrongHash {
             algorithm,
@@ -185,9 +173,7 @@ fn etag(md5: &str) -> [(HeaderName, String); 1] {
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RequestError> + Send + 'static,
 ) -> Result<T, RequestError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ReceiveError::Stopping)?
+    tokio::task::spawn_blocking(work).await.map_err(|_| ReceiveError::Stopping)?
 }
 
 #[cfg(test)]

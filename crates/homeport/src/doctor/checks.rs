@@ -15,10 +15,7 @@ const GIB: u64 = 1 << 30;
 const LEAST_DISK: u64 = 2 * GIB;
 const COMFORTABLE_DISK: u64 = 10 * GIB;
 
-const CA_BUNDLES: [&str; 2] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-];
+const CA_BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 /// Checks everything, for a server whose data is or will be in `data_dir`.
 pub(super) fn all(data_dir: &Path) -> Vec<Check> {
@@ -136,12 +133,7 @@ fn fuse() -> Check {
     if Path::new("/dev/fuse").exists() {
         return Check::ok("FUSE device", "/dev/fuse");
     }
-    Check::warn(
-        "FUSE device",
-        "no /dev/fuse",
-        "reading contents that aren't here yet",
-        "modprobe fuse",
-    )
+    Check::warn("FUSE device", "no /dev/fuse", "reading contents that aren't here yet", "modprobe fuse")
 }
 
 fn containers() -> Vec<Check> {
@@ -153,12 +145,9 @@ fn containers() -> Vec<Check> {
         None => Check::missing(name, "not found", no_container, mend),
     };
     let cgroups = match (found.cgroups, found.missing_controllers.as_slice()) {
-        (CgroupVersion::Missing, _) => Check::missing(
-            "cgroups",
-            "not mounted",
-            no_container,
-            "mount -t cgroup2 none /sys/fs/cgroup",
-        ),
+        (CgroupVersion::Missing, _) => {
+            Check::missing("cgroups", "not mounted", no_container, "mount -t cgroup2 none /sys/fs/cgroup")
+        }
         (version, []) => {
             let name = match version {
                 CgroupVersion::V1 => "version 1",
@@ -166,11 +155,7 @@ fn containers() -> Vec<Check> {
                 CgroupVersion::Hybrid => "version 1 with version 2 beside it",
                 CgroupVersion::Missing => "none",
             };
-            let swap = if found.swap_limits {
-                ""
-            } else {
-                "; swap is not limited"
-            };
+            let swap = if found.swap_limits { "" } else { "; swap is not limited" };
             Check::ok("cgroups", format!("{name}{swap}"))
         }
         (_, missing) => Check::missing(
@@ -181,9 +166,7 @@ fn containers() -> Vec<Check> {
         ),
     };
     let user_namespaces = match found.user_namespaces {
-        UserNamespaceSupport::Works => {
-            Check::ok("user namespaces", "containers get ids of their own")
-        }
+        UserNamespaceSupport::Works => Check::ok("user namespaces", "containers get ids of their own"),
         UserNamespaceSupport::TurnedOff => Check::warn(
             "user namespaces",
             "turned off",
@@ -208,10 +191,7 @@ fn containers() -> Vec<Check> {
         )
     };
     let names = if found.name_servers {
-        Check::ok(
-            "name resolution",
-            "containers use the machine's name servers",
-        )
+        Check::ok("name resolution", "containers use the machine's name servers")
     } else {
         Check::warn(
             "name resolution",
@@ -222,11 +202,7 @@ fn containers() -> Vec<Check> {
     };
     vec![
         program("runc", found.runc, "apt-get install runc"),
-        program(
-            "init",
-            found.init.then(|| "tini".to_owned()),
-            "apt-get install tini",
-        ),
+        program("init", found.init.then(|| "tini".to_owned()), "apt-get install tini"),
         program("nftables", found.nft, "apt-get install nftables"),
         cgroups,
         user_namespaces,
@@ -239,12 +215,7 @@ fn containers() -> Vec<Check> {
 fn gpus(installed: usize, usable: usize) -> Check {
     let waits = "programs that ask for a GPU wait for ever, or run without by --gpu-fallback cpu";
     match (installed, usable) {
-        (0, _) => Check::warn(
-            "GPU",
-            "none",
-            waits,
-            "add a GPU and its driver, if programs need one",
-        ),
+        (0, _) => Check::warn("GPU", "none", waits, "add a GPU and its driver, if programs need one"),
         (installed, usable) if usable < installed => Check::warn(
             "GPU",
             format!("{installed} here, {usable} that containers can be given"),
@@ -269,10 +240,7 @@ fn mmdebstrap(version: Option<&str>) -> Check {
 
 fn ca_bundle() -> Check {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let found = named
-        .into_iter()
-        .chain(CA_BUNDLES.map(PathBuf::from))
-        .find(|path| path.is_file());
+    let found = named.into_iter().chain(CA_BUNDLES.map(PathBuf::from)).find(|path| path.is_file());
     match found {
         Some(path) => Check::ok("CA bundle", path.display().to_string()),
         None => Check::missing(
@@ -304,20 +272,12 @@ fn disk(directory: &Path) -> Check {
 
 /// The directory itself, or the nearest above it that exists.
 fn nearest_existing(directory: &Path) -> PathBuf {
-    directory
-        .ancestors()
-        .find(|path| path.is_dir())
-        .unwrap_or(Path::new("/"))
-        .to_path_buf()
+    directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
 }
 
 /// The first line that a program prints when asked for its version; none if there is no such program.
 fn program_version(program: &str) -> Option<String> {
-    let output = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Some(text.lines().next().unwrap_or_default().trim().to_owned())
 }

@@ -14,31 +14,19 @@ const NAME: &str = "base-image source";
 
 pub(super) fn base_images(bootstrap: bool) -> Check {
     let (host, port) = proxy().unwrap_or_else(|| (REGISTRY.0.to_owned(), REGISTRY.1));
-    let through = if host == REGISTRY.0 {
-        String::new()
-    } else {
-        format!(" through the proxy {host}:{port}")
-    };
+    let through =
+        if host == REGISTRY.0 { String::new() } else { format!(" through the proxy {host}:{port}") };
     match (reachable(host, port), bootstrap && has_apt_sources()) {
-        (true, _) => Check::ok(
-            NAME,
-            format!("the registry {} answers{through}", REGISTRY.0),
-        ),
+        (true, _) => Check::ok(NAME, format!("the registry {} answers{through}", REGISTRY.0)),
         (false, true) => Check::warn(
             NAME,
-            format!(
-                "the registry {} doesn't answer{through}; Debian can be bootstrapped",
-                REGISTRY.0
-            ),
+            format!("the registry {} doesn't answer{through}; Debian can be bootstrapped", REGISTRY.0),
             "images from registries; debian_slim has only the Python version that Debian has",
             "open the network to the registry, or set HTTPS_PROXY",
         ),
         (false, false) => Check::missing(
             NAME,
-            format!(
-                "the registry {} doesn't answer{through}, and nothing to bootstrap with",
-                REGISTRY.0
-            ),
+            format!("the registry {} doesn't answer{through}, and nothing to bootstrap with", REGISTRY.0),
             "any image",
             "open the network to the registry, or: apt-get install mmdebstrap",
         ),
@@ -50,11 +38,9 @@ pub(super) fn base_images(bootstrap: bool) -> Check {
 fn reachable(host: String, port: u16) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let connected = (host.as_str(), port)
-            .to_socket_addrs()
-            .is_ok_and(|mut addresses| {
-                addresses.any(|address| TcpStream::connect_timeout(&address, PATIENCE).is_ok())
-            });
+        let connected = (host.as_str(), port).to_socket_addrs().is_ok_and(|mut addresses| {
+            addresses.any(|address| TcpStream::connect_timeout(&address, PATIENCE).is_ok())
+        });
         // Nobody may be waiting any more.
         let _ = sender.send(connected);
     });
@@ -63,9 +49,7 @@ fn reachable(host: String, port: u16) -> bool {
 
 /// Host and port of the proxy for HTTPS, if there is one.
 fn proxy() -> Option<(String, u16)> {
-    let value = ["HTTPS_PROXY", "https_proxy"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok())?;
+    let value = ["HTTPS_PROXY", "https_proxy"].iter().find_map(|name| std::env::var(name).ok())?;
     parse_proxy(&value)
 }
 
@@ -80,9 +64,8 @@ fn parse_proxy(value: &str) -> Option<(String, u16)> {
 }
 
 fn has_apt_sources() -> bool {
-    let has_entries = |directory: &Path| {
-        std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
-    };
+    let has_entries =
+        |directory: &Path| std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
     Path::new("/etc/apt/sources.list").exists() || has_entries(Path::new("/etc/apt/sources.list.d"))
 }
 

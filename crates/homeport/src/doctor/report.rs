@@ -1,6 +1,6 @@
 //! The report, for people and as JSON.
 
-use std::io::Write;
+use std::fmt;
 
 use homeport_meta::unknown_methods::UnknownMethod;
 use serde::Serialize;
@@ -33,41 +33,19 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Check {
-        Check {
-            name,
-            status: Status::Ok,
-            found: found.into(),
-            lost: None,
-            mend: None,
-        }
+        Check { name, status: Status::Ok, found: found.into(), lost: None, mend: None }
     }
 
-    pub(super) fn warn(
-        name: &'static str,
-        found: impl Into<String>,
-        lost: &str,
-        mend: &str,
-    ) -> Check {
+    pub(super) fn warn(name: &'static str, found: impl Into<String>, lost: &str, mend: &str) -> Check {
         Check::lacking(name, Status::Warn, found.into(), lost, mend)
     }
 
-    pub(super) fn missing(
-        name: &'static str,
-        found: impl Into<String>,
-        lost: &str,
-        mend: &str,
-    ) -> Check {
+    pub(super) fn missing(name: &'static str, found: impl Into<String>, lost: &str, mend: &str) -> Check {
         Check::lacking(name, Status::Missing, found.into(), lost, mend)
     }
 
     fn lacking(name: &'static str, status: Status, found: String, lost: &str, mend: &str) -> Check {
-        Check {
-            name,
-            status,
-            found,
-            lost: Some(lost.to_owned()),
-            mend: Some(mend.to_owned()),
-        }
+        Check { name, status, found, lost: Some(lost.to_owned()), mend: Some(mend.to_owned()) }
     }
 }
 
@@ -92,9 +70,7 @@ struct JsonMethod<'a> {
 
 impl Report {
     pub(super) fn needed_is_there(&self) -> bool {
-        self.checks
-            .iter()
-            .all(|check| check.status != Status::Missing)
+        self.checks.iter().all(|check| check.status != Status::Missing)
     }
 
     pub(super) fn as_json(&self) -> JsonReport<'_> {
@@ -111,8 +87,10 @@ impl Report {
                 .collect(),
         }
     }
+}
 
-    pub(super) fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for check in &self.checks {
             let status = match check.status {
                 Status::Ok => "ok",
@@ -127,10 +105,7 @@ impl Report {
             }
         }
         if !self.unknown_methods.is_empty() {
-            writeln!(
-                out,
-                "\nMethods that clients asked for and this server doesn't have:"
-            )?;
+            writeln!(out, "\nMethods that clients asked for and this server doesn't have:")?;
             for unknown in &self.unknown_methods {
                 writeln!(out, "  {:<10} {}", unknown.client_version, unknown.method)?;
             }
@@ -152,10 +127,7 @@ mod tests {
             method: "VolumeHeartbeat".into(),
             first_seen_at: 0,
         }];
-        Report {
-            checks,
-            unknown_methods,
-        }
+        Report { checks, unknown_methods }
     }
 
     #[test]
@@ -172,22 +144,10 @@ mod tests {
 
     #[test]
     fn the_text_says_what_is_lost_and_what_mends_it() {
-        let mut out = Vec::new();
-        report(vec![Check::warn(
-            "fuse",
-            "no /dev/fuse",
-            "lazy reads",
-            "modprobe fuse",
-        )])
-        .print(&mut out)
-        .unwrap();
-        let text = String::from_utf8(out).unwrap();
-        for part in [
-            "warn     fuse",
-            "lost: lazy reads",
-            "mend: modprobe fuse",
-            "1.6.4      VolumeHeartbeat",
-        ] {
+        let text =
+            report(vec![Check::warn("fuse", "no /dev/fuse", "lazy reads", "modprobe fuse")]).to_string();
+        for part in ["warn     fuse", "lost: lazy reads", "mend: modprobe fuse", "1.6.4      VolumeHeartbeat"]
+        {
             assert!(text.contains(part), "{text}");
         }
     }
