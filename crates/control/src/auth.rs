@@ -106,6 +106,9 @@ impl Control {
             if !bool::from(credential.as_bytes().ct_eq(expected)) {
                 return Err(Status::unauthenticated("the worker's credential is not this server's"));
             }
+            if headers.contains_key("x-homeport-step") {
+                return Err(Status::permission_denied("a command of an image build has no part in this API"));
+            }
             return Ok(match text(headers, "x-homeport-task") {
                 Some(task_id) => Identity::Task { task_id: task_id.to_owned() },
                 None => Identity::Worker,

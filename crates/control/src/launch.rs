@@ -58,7 +58,7 @@ impl Control {
         let log_id = self.builds.image_of(&function.id).unwrap_or_else(|| app.id.clone());
         if let Some(gpu) = &launch.without_gpu {
             let name = definition.function_name.trim_end_matches(".*");
-            let text = format!("{name} asks for a GPU ({gpu}) and runs without one: no machine here has it.");
+            let text = format!("{name} asks for a GPU ({gpu}) and runs on the CPU: no machine here has one.");
             self.logs.say(&log_id, &text, self.clock.now());
         }
         let layers = self.task_layers(&function, &definition, &image, &log_id).await?;

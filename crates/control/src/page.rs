@@ -97,15 +97,16 @@ fn functions_table(control: &Control, app: &rec::App) -> String {
 }
 
 fn starts_table(control: &Control, app: &rec::App) -> String {
-    let tasks: Vec<(String, StartRecord, TaskPhase)> = control.with_scheduler(|scheduler, _| {
+    let mut tasks: Vec<(String, StartRecord, TaskPhase)> = control.with_scheduler(|scheduler, _| {
         let own = scheduler.tasks().filter(|task| task.app_id == app.id);
         own.map(|task| (task.id.clone(), task.start.clone(), task.phase)).collect()
     });
     if tasks.is_empty() {
         return String::new();
     }
+    tasks.sort_by(|(_, a, _), (_, b, _)| b.decided.total_cmp(&a.decided));
     let mut rows = String::new();
-    for (id, start, phase) in tasks.iter().rev().take(30) {
+    for (id, start, phase) in tasks.iter().take(30) {
         let stages = stages(start);
         let total: f64 = stages.iter().map(|(_, seconds)| seconds).sum();
         let mut bar = String::new();

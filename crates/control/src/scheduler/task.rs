@@ -425,9 +425,30 @@ fn describe(spec: &PoolSpec, ending: &Ending) -> String {
             format!("The container of {name} exited with code {code} before it returned a result.")
         }
         Outcome::Signal(signal) => {
-            format!("The container of {name} was killed by signal {signal} before it returned a result.")
+            let signal = signal_name(*signal);
+            format!("The container of {name} was killed by {signal} before it returned a result.")
         }
         Outcome::NotStarted(reason) => format!("The container of {name} could not be started: {reason}"),
         Outcome::Lost(reason) => format!("The container of {name} was lost: {reason}"),
     }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        31 => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal} ({name})")
 }

@@ -228,7 +228,7 @@ fn stopping_an_app_ends_idle_busy_and_starting_containers_and_then_says_so() {
 #[test]
 fn a_gpu_that_no_machine_has_is_waited_for_and_said_once() {
     let gpus = vec![GpuDemand { model: Some("H100".into()), count: 1 }];
-    let mut s = scheduler(Policy::default(), vec![PoolSpec { gpus: gpus.clone(), ..spec("f") }]);
+    let mut s = scheduler(Policy::default(), vec![PoolSpec { gpus, ..spec("f") }]);
     put(&mut s, "f", "fc", 1, 1.0);
     s.tick(2.0);
     s.tick(3.0);
