@@ -119,7 +119,7 @@ impl Bases {
     ) -> Result<(SnapshotId, ImageConfig), BaseError> {
         let parsed = registry::parse(reference)?;
         let _gate = self.enter(&parsed.whole(), log).await;
-        let (registry, reason) = match self.from_registries(&parsed, credentials, log).await {
+        let (registry, reason) = match self.ask_registries(&parsed, credentials, log).await {
             Err(BaseError::Unreachable { registry, reason, .. }) => (registry, reason),
             done => return done,
         };
@@ -135,7 +135,7 @@ impl Bases {
             return Err(unreachable);
         };
         log(&format!(
-            "{registry} can't be reached ({reason}); bootstrapping {reference} from this machine's package archive instead"
+            "{registry}: {reason}; bootstrapping {reference} from this machine's package archive instead"
         ));
         Ok(bootstrap::bring(&self.store, &self.records, &self.options, &wanted, log).await?)
     }
@@ -155,7 +155,7 @@ impl Bases {
         gate.lock_owned().await
     }
 
-    async fn from_registries(
+    async fn ask_registries(
         &self,
         image: &registry::Reference,
         credentials: Option<&Credentials>,
@@ -165,7 +165,7 @@ impl Bases {
         for source in registry::sources(image, self.options.registry_mirror.as_deref())? {
             let known = match self.options.registries {
                 true => self.known_unreachable(&source),
-                false => Some("registries are switched off".to_owned()),
+                false => Some("not asked, registries are switched off".to_owned()),
             };
             let result = match known {
                 Some(reason) => Err(source.unreachable(&reason)),

@@ -3,6 +3,9 @@
 //! Slow: the first run fetches packages by the machine's apt configuration. The image is kept in the
 //! build directory for a week, so that later runs only enter it.
 
+// Helpers of tests are outside test functions, where the lints still hold.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -109,6 +112,9 @@ async fn python_image_without_a_registry_runs_python_and_pip() {
     for absent in ["etc/resolv.conf", "etc/apt/sources.list.d/mmdebstrap.list", "var/log/bootstrap.log"] {
         assert!(tree.get(absent.as_bytes()).is_none(), "{absent}");
     }
+    // What a package of the distribution put there, `pip` could never replace.
+    let of_packages = tree.directory(b"usr/lib/python3/dist-packages");
+    assert!(of_packages.is_none_or(|directory| directory.entries.is_empty()));
     assert_eq!(tree.get(b"usr/bin/su").unwrap().metadata().mode, 0o4755);
 
     let root = tempfile::tempdir().unwrap();

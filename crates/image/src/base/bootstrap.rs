@@ -165,9 +165,10 @@ pub(super) async fn bring(
 
 /// Says so if the patch version isn't the one that was asked for.
 fn say_python(wanted: &Wanted, config: &ImageConfig, log: &Log) {
-    if let (Some(asked), Some(found)) = (wanted.python(), &config.python) {
-        if asked != found && asked.matches('.').count() == 2 {
-            log(&format!("Python {asked} asked, the archive has {found}"));
-        }
+    if let (Some(asked), Some(found)) = (wanted.python(), &config.python)
+        && asked != found
+        && asked.matches('.').count() == 2
+    {
+        log(&format!("Python {asked} asked, the archive has {found}"));
     }
 }

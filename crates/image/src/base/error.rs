@@ -92,7 +92,7 @@ pub enum BaseError {
         /// Digest of the layer.
         digest: String,
         /// Why.
-        source: LayerError,
+        source: Box<LayerError>,
     },
     /// The image's configuration can't be used.
     #[error("the image {reference} can't be used: {source}")]

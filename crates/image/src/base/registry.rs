@@ -283,7 +283,7 @@ impl Pull {
         applied.map_err(|source| BaseError::Layer {
             reference: self.source.reference.whole(),
             digest: descriptor.digest.clone(),
-            source,
+            source: Box::new(source),
         })
     }
 

@@ -208,7 +208,7 @@ proptest! {
         let selected: Vec<&String> = context_files.keys().filter(|path| path.starts_with(&prefix)).collect();
         if let Some(content) = context_files.get(&source) {
             let name = source.rsplit('/').next().unwrap();
-            let place = if destination.ends_with('/') { format!("{target}/{name}") } else { target.clone() };
+            let place = if destination.ends_with('/') { format!("{target}/{name}") } else { target };
             expected.insert(place, content.clone());
         } else if !selected.is_empty() || source == "." {
             for path in selected {

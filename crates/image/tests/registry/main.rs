@@ -1,5 +1,8 @@
 //! Images from a real registry server on loopback.
 
+// Helpers of tests are outside test functions, where the lints still hold.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod server;
 
 use std::path::Path;
@@ -215,7 +218,8 @@ async fn wrong_bytes_are_refused_and_leave_nothing_behind() {
     let server = Server::start(false);
     let layout = Layout::new();
     let place = Place::new();
-    let damage: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Change = fn(&mut Vec<u8>);
+    let damage: [(&str, Change); 3] = [
         ("flipped", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("first", |bytes| bytes[0] ^= 1),
         ("short", |bytes| bytes.truncate(bytes.len() - 10)),

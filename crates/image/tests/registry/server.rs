@@ -176,7 +176,7 @@ impl Layout {
 
     /// Makes one image the layout's content.
     pub(crate) fn publish(&self, image: &Image) {
-        self.write_index(&[image.descriptor.clone()]);
+        self.write_index(std::slice::from_ref(&image.descriptor));
     }
 
     /// Makes a manifest list of several platforms the layout's content.

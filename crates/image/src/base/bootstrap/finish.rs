@@ -42,8 +42,7 @@ pub(super) fn finish(
     mut tree: Tree,
     recipe: &Recipe,
 ) -> Result<(Tree, ImageConfig), BootstrapError> {
-    let mut config = ImageConfig::default();
-    config.cmd = vec!["bash".to_owned()];
+    let mut config = ImageConfig { cmd: vec!["bash".to_owned()], ..ImageConfig::default() };
     config.set_env("PATH", DEFAULT_PATH);
     if recipe.with_python {
         let version = python_version(store, &tree, recipe.release)?;
@@ -82,23 +81,17 @@ fn name_python(tree: &mut Tree, release: &Release) -> Result<(), BootstrapError>
     let marker = format!("usr/lib/python{}/EXTERNALLY-MANAGED", release.python);
     tree.remove(marker.as_bytes()).map_err(incomplete)?;
     let versioned = format!("python{}", release.python);
-    let names = [
-        ("python", "python3"),
-        ("python3", "python3"),
-        (versioned.as_str(), "python3"),
-        ("pip", "pip3"),
-        ("pip3", "pip3"),
-    ];
-    for (name, program) in names {
-        let target = format!("/usr/bin/{program}");
-        if tree.get(target.as_bytes()).is_none() {
-            return Err(BootstrapError::Incomplete(format!("it has no {target}")));
-        }
+    for name in ["python", "python3", &versioned] {
         let link = Leaf {
             metadata: Metadata::with_mode(0o777),
-            kind: LeafKind::Symlink(target.into_bytes().into()),
+            kind: LeafKind::Symlink(b"/usr/bin/python3".as_slice().into()),
         };
         tree.insert_leaf(format!("usr/local/bin/{name}").as_bytes(), link).map_err(incomplete)?;
+    }
+    for program in ["usr/bin/python3", "usr/local/bin/pip", "usr/local/bin/pip3"] {
+        if tree.get(program.as_bytes()).is_none() {
+            return Err(BootstrapError::Incomplete(format!("it has no /{program}")));
+        }
     }
     Ok(())
 }

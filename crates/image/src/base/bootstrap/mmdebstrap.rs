@@ -25,6 +25,15 @@ const LAST_LINES: usize = 12;
 /// Hook that makes `/bin`, `/lib` and so on links into `/usr` without the package that needs Perl for it.
 const MERGED_USR: &str = "/usr/share/mmdebstrap/hooks/merged-usr";
 
+/// Puts `pip` where `pip` itself would: as a package of the distribution it and what it needs could be
+/// neither upgraded nor replaced by `pip`. Before 3.12 official images have `setuptools` too.
+const INSTALL_PIP: &str = r#"chroot "$1" /bin/sh -ec '
+    cd /usr/share/python-wheels
+    packages=pip
+    if python3 -c "import sys; sys.exit(sys.version_info >= (3, 12))"; then packages="pip setuptools"; fi
+    PYTHONPATH=$(echo pip-*.whl) PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet \
+        --no-index --no-cache-dir --find-links . $packages'"#;
+
 /// Mounts and processes of the bootstrap end with its first process.
 const NAMESPACES: [&str; 7] =
     ["--mount", "--pid", "--fork", "--kill-child", "--propagation=private", "--mount-proc", "--"];
@@ -42,14 +51,19 @@ pub(super) struct Recipe {
 }
 
 impl Recipe {
+    /// Whether the release has the small package that vouches for a root made with [`MERGED_USR`].
+    fn is_usr_merged(&self) -> bool {
+        self.release.distribution == Distribution::Debian && self.release.codename != "bullseye"
+    }
+
     fn packages(&self) -> Vec<&'static str> {
         let mut packages = vec!["ca-certificates", "netbase", "tzdata"];
-        if self.release.distribution == Distribution::Debian && self.release.codename != "bullseye" {
+        if self.is_usr_merged() {
             packages.push("usr-is-merged");
         }
         if self.with_python {
-            // Headers are part of the official images, and so is `venv`.
-            packages.extend(["python3", "python3-pip", "python3-venv", "libpython3-dev"]);
+            // Headers are part of the official images, and so is `venv`, which brings the wheel of `pip`.
+            packages.extend(["python3", "python3-venv", "libpython3-dev"]);
         }
         packages
     }
@@ -66,7 +80,10 @@ impl Recipe {
         ];
         arguments.extend(self.settings.iter().map(|setting| format!("--aptopt={}", setting.line())));
         arguments.extend(super::finish::DPKG_OPTIONS.iter().map(|option| format!("--dpkgopt={option}")));
-        if Path::new(MERGED_USR).is_dir() {
+        if self.with_python {
+            arguments.push(format!("--customize-hook={INSTALL_PIP}"));
+        }
+        if self.is_usr_merged() && Path::new(MERGED_USR).is_dir() {
             arguments.push(format!("--hook-dir={MERGED_USR}"));
         }
         arguments.extend([self.release.codename.to_owned(), "-".to_owned()]);

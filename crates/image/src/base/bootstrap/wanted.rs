@@ -139,7 +139,7 @@ impl Wanted {
             Image::System { distribution: asked, release } => {
                 let found = match release {
                     _ if *asked != distribution => None,
-                    None => at_hand().last(),
+                    None => at_hand().next_back(),
                     Some(name) => {
                         at_hand().find(|release| release.codename == *name || release.number == *name)
                     }

@@ -135,9 +135,9 @@ fn paths_out_of_the_image_are_refused() {
 fn limits_bound_what_is_unpacked() {
     let one = layer(&["abc", "def"]);
     let limits = |bytes, entries| Limits { bytes, entries };
-    layered_within(&[one.clone()], limits(6, 2)).unwrap();
+    layered_within(std::slice::from_ref(&one), limits(6, 2)).unwrap();
     for limits in [limits(5, 9), limits(9, 1)] {
-        let error = layered_within(&[one.clone()], limits).unwrap_err();
+        let error = layered_within(std::slice::from_ref(&one), limits).unwrap_err();
         assert!(matches!(error, LayerError::TooLarge(_)), "{error}");
     }
 }
