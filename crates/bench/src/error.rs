@@ -91,6 +91,14 @@ pub enum BenchError {
         /// What there is.
         expected: u64,
     },
+    /// The interpreter given has no client.
+    #[error("`{python}` cannot import the client package `modal`: {output}")]
+    NoClient {
+        /// The interpreter.
+        python: PathBuf,
+        /// What it wrote.
+        output: String,
+    },
     /// The client failed to run the program.
     #[error("the client ended with {status}; the end of its output:\n{output}")]
     Client {
@@ -151,9 +159,5 @@ pub(crate) fn io_error<E: Into<io::Error>>(
     path: &Path,
 ) -> impl FnOnce(E) -> BenchError {
     let path = path.to_owned();
-    move |source| BenchError::Io {
-        action,
-        path,
-        source: source.into(),
-    }
+    move |source| BenchError::Io { action, path, source: source.into() }
 }

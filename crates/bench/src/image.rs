@@ -19,13 +19,13 @@ use homeport_content::{FileContent, LeafKind, SnapshotId};
 use homeport_fs::{BackendChoice, MountRequest, SnapshotFs, WritableLayer};
 use homeport_store::Store;
 
+use crate::BenchError;
 use crate::error::io_error;
 use crate::interruption::Interruption;
 use crate::machine::{self, ByteCount, Machine};
 use crate::mounts::with_private_mounts;
 use crate::scratch::Scratch;
 use crate::statistics::{Summary, ratios};
-use crate::BenchError;
 
 use corpus::Corpus;
 use reads::Copy;
@@ -63,13 +63,7 @@ pub fn run_image(
     let interruption = Interruption::catch()?;
     let scratch = Scratch::create(&options.dir)?;
     check_room(options)?;
-    let run = Run {
-        options,
-        corpus: &corpus,
-        scratch: &scratch,
-        interruption: &interruption,
-        progress,
-    };
+    let run = Run { options, corpus: &corpus, scratch: &scratch, interruption: &interruption, progress };
     let report = with_private_mounts(|| run.all());
     progress("removing the files");
     let removed = scratch.remove();
@@ -224,18 +218,16 @@ impl Run<'_> {
                 mounts.push(mount);
                 unmounts.push(unmount);
             }
-            report.mounts.extend(
-                Summary::of(&mounts).zip(Summary::of(&unmounts)).map(|(mount, unmount)| {
-                    MountReport {
-                        backend: form.name,
-                        build_seconds,
-                        image_bytes,
-                        first_mount_seconds,
-                        mount_seconds: mount,
-                        unmount_seconds: unmount,
-                    }
-                }),
-            );
+            report.mounts.extend(Summary::of(&mounts).zip(Summary::of(&unmounts)).map(|(mount, unmount)| {
+                MountReport {
+                    backend: form.name,
+                    build_seconds,
+                    image_bytes,
+                    first_mount_seconds,
+                    mount_seconds: mount,
+                    unmount_seconds: unmount,
+                }
+            }));
 
             // What is cached now was left by the writing. Only what is read again may count, so
             // that both sides are cached in the same way, and no third copy takes memory.
@@ -263,11 +255,8 @@ impl Run<'_> {
         mounted.evict()?;
         plain.read_sequentially()?;
         mounted.read_sequentially()?;
-        let mut warmth = Warmth {
-            backend: form.name,
-            plain: plain.cached_share()?,
-            mounted: mounted.cached_share()?,
-        };
+        let mut warmth =
+            Warmth { backend: form.name, plain: plain.cached_share()?, mounted: mounted.cached_share()? };
         for measure in &MEASURES {
             (self.progress)(&format!("{} ({})", measure.name, form.name));
             let (mut plain_seconds, mut mounted_seconds) = (Vec::new(), Vec::new());
@@ -295,10 +284,7 @@ impl Run<'_> {
                 plain,
                 mounted,
                 ratio,
-                aim: measure.aim.map(|at_least| Aim {
-                    at_least,
-                    reached: ratio.median >= at_least,
-                }),
+                aim: measure.aim.map(|at_least| Aim { at_least, reached: ratio.median >= at_least }),
             }));
         }
         warmth.plain = warmth.plain.min(plain.cached_share()?);
@@ -327,11 +313,7 @@ fn build(
 }
 
 /// Seconds of a mount with a fresh writable layer, and of its unmount.
-fn mount_once(
-    fs: &SnapshotFs,
-    snapshot: &SnapshotId,
-    target: &Path,
-) -> Result<(f64, f64), BenchError> {
+fn mount_once(fs: &SnapshotFs, snapshot: &SnapshotId, target: &Path) -> Result<(f64, f64), BenchError> {
     let begin = Instant::now();
     let layer = fs.new_layer("bench")?;
     let mount = fs.mount(request(snapshot, Some(&layer), target))?;
@@ -347,12 +329,7 @@ fn request<'a>(
     layer: Option<&'a WritableLayer>,
     target: &'a Path,
 ) -> MountRequest<'a> {
-    MountRequest {
-        lowers: std::slice::from_ref(snapshot),
-        layer,
-        target,
-        id_map: None,
-    }
+    MountRequest { lowers: std::slice::from_ref(snapshot), layer, target, id_map: None }
 }
 
 /// The objects of files of more than a few megabytes.

@@ -18,10 +18,7 @@ pub(crate) struct Interruption {
 impl Interruption {
     /// From now on signals set the flag and do not end the process.
     pub(crate) fn catch() -> Result<Interruption, BenchError> {
-        let mut interruption = Interruption {
-            flag: Arc::default(),
-            registered: Vec::new(),
-        };
+        let mut interruption = Interruption { flag: Arc::default(), registered: Vec::new() };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let id = signal_hook::flag::register(signal, Arc::clone(&interruption.flag))
                 .map_err(BenchError::Signals)?;

@@ -39,9 +39,7 @@ impl FromStr for ByteCount {
     fn from_str(text: &str) -> Result<ByteCount, ParseByteCountError> {
         let refused = || ParseByteCountError(text.to_owned());
         let trimmed = text.trim();
-        let end = trimmed
-            .find(|letter: char| !letter.is_ascii_digit())
-            .unwrap_or(trimmed.len());
+        let end = trimmed.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(trimmed.len());
         let (digits, unit) = trimmed.split_at(end);
         let number: u64 = digits.parse().map_err(|_| refused())?;
         UNITS
@@ -98,11 +96,7 @@ impl Machine {
             processor: processor.to_owned(),
             memory: memory_field("MemTotal:")?,
             file_system: file_system(dir)?,
-            load: load
-                .split_whitespace()
-                .next()
-                .and_then(|number| number.parse().ok())
-                .unwrap_or_default(),
+            load: load.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default(),
         })
     }
 }

@@ -20,8 +20,7 @@ pub(crate) fn with_private_mounts<T: Send>(
                 unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
                     .map_err(|errno| BenchError::Namespace(errno.into()))?;
                 let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-                mount_change("/", propagation)
-                    .map_err(|errno| BenchError::Namespace(errno.into()))?;
+                mount_change("/", propagation).map_err(|errno| BenchError::Namespace(errno.into()))?;
                 work()
             })
             .map_err(BenchError::Thread)?;

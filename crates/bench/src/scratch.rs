@@ -33,8 +33,7 @@ impl Scratch {
         // It gets its name once it is locked: what has the name and no lock is a leftover.
         let unnamed = dir.path().join("new-lock");
         let lock = File::create(&unnamed).map_err(io_error("create", &unnamed))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(io_error("lock", &unnamed))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(io_error("lock", &unnamed))?;
         fs::rename(&unnamed, dir.path().join(LOCK)).map_err(io_error("rename", &unnamed))?;
         Ok(Scratch { dir, _lock: lock })
     }

@@ -51,10 +51,7 @@ pub struct StartOptions {
 /// what it is doing through `progress`.
 ///
 /// SIGINT, SIGTERM and SIGHUP end it with [`BenchError::Interrupted`], after the app has stopped.
-pub fn run_start(
-    options: &StartOptions,
-    progress: &dyn Fn(&str),
-) -> Result<StartReport, BenchError> {
+pub fn run_start(options: &StartOptions, progress: &dyn Fn(&str)) -> Result<StartReport, BenchError> {
     let interruption = Interruption::catch()?;
     let dir = tempfile::tempdir().map_err(io_error("make a directory in", &std::env::temp_dir()))?;
     let machine = Machine::of(&options.data_dir)?;
@@ -97,11 +94,13 @@ fn client_version(options: &StartOptions) -> Result<String, BenchError> {
         .args(["-c", script])
         .output()
         .map_err(io_error("run", &options.python))?;
-    if !output.status.success() {
-        return Err(BenchError::Client {
-            status: output.status,
-            output: String::from_utf8_lossy(&output.stderr).into_owned(),
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !output.status.success() || version.is_empty() {
+        let written = String::from_utf8_lossy(&output.stderr);
+        return Err(BenchError::NoClient {
+            python: options.python.clone(),
+            output: written.lines().last().unwrap_or("it printed no version").to_owned(),
         });
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    Ok(version)
 }

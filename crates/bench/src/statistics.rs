@@ -31,13 +31,7 @@ impl Summary {
         };
         // Nearest rank, in whole numbers: 0.99 has no exact binary form.
         let rank = (sorted.len() * 99).div_ceil(100).max(1);
-        Some(Summary {
-            count: sorted.len(),
-            min,
-            median,
-            p99: sorted[rank - 1],
-            max,
-        })
+        Some(Summary { count: sorted.len(), min, median, p99: sorted[rank - 1], max })
     }
 }
 
@@ -45,11 +39,7 @@ impl Summary {
 ///
 /// With times as measurements that is the ratio of speeds: above 1 ours is the faster.
 pub(crate) fn ratios(peers: &[f64], ours: &[f64]) -> Option<Summary> {
-    let ratios: Vec<f64> = peers
-        .iter()
-        .zip(ours)
-        .map(|(peer, ours)| peer / ours)
-        .collect();
+    let ratios: Vec<f64> = peers.iter().zip(ours).map(|(peer, ours)| peer / ours).collect();
     Summary::of(&ratios)
 }
 

@@ -42,11 +42,8 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_short_rows_end_early() {
         let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect();
-        let rows: Vec<Vec<String>> = vec![
-            row(&["stage", "p50", "p99"]),
-            row(&["mount", "12.5", "1"]),
-            row(&["µ", "7"]),
-        ];
+        let rows: Vec<Vec<String>> =
+            vec![row(&["stage", "p50", "p99"]), row(&["mount", "12.5", "1"]), row(&["µ", "7"])];
         let expected = "stage   p50  p99\n----------------\nmount  12.5    1\nµ         7\n";
         assert_eq!(render(&rows, &[0]), expected);
     }

@@ -5,12 +5,7 @@ use std::sync::Mutex;
 use homeport_bench::{BenchError, ByteCount, ImageOptions, run_image};
 
 fn options(dir: &tempfile::TempDir) -> ImageOptions {
-    ImageOptions {
-        files: 2000,
-        bytes: ByteCount(50_000_000),
-        dir: dir.path().to_owned(),
-        rounds: 3,
-    }
+    ImageOptions { files: 2000, bytes: ByteCount(50_000_000), dir: dir.path().to_owned(), rounds: 3 }
 }
 
 #[test]

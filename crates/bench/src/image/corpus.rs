@@ -43,11 +43,7 @@ pub(crate) struct Corpus {
 impl Corpus {
     /// Plans exactly so many files with exactly so many bytes together.
     pub(crate) fn plan(files: u64, bytes: u64) -> Result<Corpus, BenchError> {
-        let refused = |reason| BenchError::Corpus {
-            files,
-            bytes: ByteCount(bytes),
-            reason,
-        };
+        let refused = |reason| BenchError::Corpus { files, bytes: ByteCount(bytes), reason };
         let small_share = bytes / SMALL_SHARE;
         let pieces = (bytes - small_share).div_ceil(PIECE).max(2);
         if files < pieces + 10 {
@@ -61,10 +57,7 @@ impl Corpus {
         let scale = small_share as f64 / raw.iter().sum::<f64>();
         let small: Vec<PlannedFile> = (0..count)
             .zip(raw)
-            .map(|(number, raw)| PlannedFile {
-                path: module_path(number),
-                size: (raw * scale) as u64,
-            })
+            .map(|(number, raw)| PlannedFile { path: module_path(number), size: (raw * scale) as u64 })
             .collect();
         let left = bytes - small.iter().map(|file| file.size).sum::<u64>();
         let large = (0..pieces)
@@ -96,8 +89,7 @@ impl Corpus {
             if let Some(directory) = path.parent()
                 && directory != parent
             {
-                fs::create_dir_all(directory)
-                    .map_err(io_error("make the directory", directory))?;
+                fs::create_dir_all(directory).map_err(io_error("make the directory", directory))?;
                 parent = directory.to_owned();
             }
             let mut file = File::create(&path).map_err(io_error("create", &path))?;

@@ -47,9 +47,8 @@ impl Mapping {
         if placement == Placement::Kernel {
             // SAFETY: the kernel chooses the address, the descriptor is open, and a mapping
             // outlives its descriptor.
-            let address = unsafe {
-                libc::mmap(anywhere, length, libc::PROT_READ, libc::MAP_PRIVATE, descriptor, 0)
-            };
+            let address =
+                unsafe { libc::mmap(anywhere, length, libc::PROT_READ, libc::MAP_PRIVATE, descriptor, 0) };
             if address == libc::MAP_FAILED {
                 return Err(failed());
             }
@@ -63,16 +62,10 @@ impl Mapping {
             return Err(failed());
         }
         let before = begin.addr().next_multiple_of(HUGE_PAGE) - begin.addr();
-        let mapping = Mapping {
-            address: begin.wrapping_byte_add(before),
-            length,
-            range: (begin, reserved),
-        };
+        let mapping = Mapping { address: begin.wrapping_byte_add(before), length, range: (begin, reserved) };
         let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
         // SAFETY: the range lies within the one just reserved, which is nobody else's.
-        let address = unsafe {
-            libc::mmap(mapping.address, length, libc::PROT_READ, flags, descriptor, 0)
-        };
+        let address = unsafe { libc::mmap(mapping.address, length, libc::PROT_READ, flags, descriptor, 0) };
         if address == libc::MAP_FAILED {
             return Err(failed());
         }
@@ -93,9 +86,7 @@ impl Mapping {
         // SAFETY: the range is the mapping's own, and the vector has a byte for each page of it.
         let result = unsafe { libc::mincore(self.address, self.length, resident.as_mut_ptr()) };
         if result != 0 {
-            return Err(io_error("look at the cached pages of", path)(
-                std::io::Error::last_os_error(),
-            ));
+            return Err(io_error("look at the cached pages of", path)(std::io::Error::last_os_error()));
         }
         let cached = resident.iter().filter(|byte| **byte & 1 == 1).count();
         Ok((pages as u64, cached as u64))

@@ -142,11 +142,7 @@ impl Copy {
         let found = walk(&self.root)?;
         let elapsed = begin.elapsed().as_secs_f64();
         if found != self.entries {
-            return Err(BenchError::ShortWalk {
-                path: self.root.clone(),
-                found,
-                expected: self.entries,
-            });
+            return Err(BenchError::ShortWalk { path: self.root.clone(), found, expected: self.entries });
         }
         Ok(elapsed)
     }
@@ -173,8 +169,7 @@ impl Copy {
 pub(crate) fn evict<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<(), BenchError> {
     for path in paths {
         let file = File::open(path).map_err(io_error("open", path))?;
-        fadvise(&file, 0, None, Advice::DontNeed)
-            .map_err(io_error("take out of the page cache", path))?;
+        fadvise(&file, 0, None, Advice::DontNeed).map_err(io_error("take out of the page cache", path))?;
     }
     Ok(())
 }
@@ -198,9 +193,5 @@ fn complete(path: &Path, found: u64, expected: u64) -> Result<(), BenchError> {
     if found == expected {
         return Ok(());
     }
-    Err(BenchError::ShortRead {
-        path: path.to_owned(),
-        found,
-        expected,
-    })
+    Err(BenchError::ShortRead { path: path.to_owned(), found, expected })
 }

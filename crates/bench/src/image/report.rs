@@ -151,16 +151,8 @@ impl ImageReport {
 
     fn comparison_rows(&self) -> Vec<Vec<String>> {
         let plain = format!("plain {}", self.machine.file_system);
-        let mut rows = vec![heading(&[
-            "warm access",
-            "layer",
-            &plain,
-            "image",
-            "unit",
-            "ratio p50",
-            "min..max",
-            "aim",
-        ])];
+        let mut rows =
+            vec![heading(&["warm access", "layer", &plain, "image", "unit", "ratio p50", "min..max", "aim"])];
         for comparison in &self.comparisons {
             let Comparison { plain, mounted, ratio, .. } = comparison;
             let aim = comparison.aim.map_or(String::new(), |aim| {

@@ -40,11 +40,8 @@ pub(super) fn measure(
             // wants before the change of the mount namespace; descriptors stay shared.
             unsafe { unshare_unsafe(UnshareFlags::FS) }
                 .map_err(|errno| BenchError::Namespace(errno.into()))?;
-            move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&mounts),
-                Some(LinkNameSpaceType::Mount),
-            )
-            .map_err(|errno| BenchError::Namespace(errno.into()))?;
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&mounts), Some(LinkNameSpaceType::Mount))
+                .map_err(|errno| BenchError::Namespace(errno.into()))?;
             let mut plain = PlainRunc::default();
             for _ in 0..options.runs {
                 interruption.check()?;
@@ -80,10 +77,7 @@ fn root_of(data_dir: &Path, task_id: &str) -> Result<PathBuf, BenchError> {
             return Ok(PathBuf::from(root));
         }
     }
-    Err(BenchError::NoBundle {
-        task: task_id.to_owned(),
-        dir: bundles,
-    })
+    Err(BenchError::NoBundle { task: task_id.to_owned(), dir: bundles })
 }
 
 fn run(root: &Path, argv: &[&str], dir: &Path) -> Result<f64, BenchError> {

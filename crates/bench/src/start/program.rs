@@ -61,11 +61,7 @@ fn source(functions: usize) -> String {
 
 impl Client {
     /// Starts the client on a program with `functions` functions, with all its files in `dir`.
-    pub(super) fn start(
-        options: &StartOptions,
-        dir: &Path,
-        functions: usize,
-    ) -> Result<Client, BenchError> {
+    pub(super) fn start(options: &StartOptions, dir: &Path, functions: usize) -> Result<Client, BenchError> {
         let program = dir.join("cold_starts.py");
         fs::write(&program, source(functions)).map_err(io_error("write", &program))?;
         let output = dir.join("client-output");
@@ -91,19 +87,15 @@ impl Client {
             .process_group(0)
             .spawn()
             .map_err(io_error("run", &options.python))?;
-        Ok(Client {
-            child,
-            output,
-            result,
-        })
+        Ok(Client { child, output, result })
     }
 
     /// What the program found out; `None` until it has called all functions.
     pub(super) fn visits(&mut self) -> Result<Option<Vec<Visit>>, BenchError> {
         if self.result.exists() {
             let text = fs::read(&self.result).map_err(io_error("read", &self.result))?;
-            let visits = serde_json::from_slice(&text)
-                .map_err(|error| io_error("understand", &self.result)(error))?;
+            let visits =
+                serde_json::from_slice(&text).map_err(|error| io_error("understand", &self.result)(error))?;
             return Ok(Some(visits));
         }
         match self.child.try_wait().map_err(BenchError::ClientLost)? {
@@ -141,10 +133,7 @@ impl Client {
             output = error.to_string().into_bytes();
         }
         let end = &output[output.len().saturating_sub(SHOWN_OUTPUT)..];
-        BenchError::Client {
-            status,
-            output: String::from_utf8_lossy(end).into_owned(),
-        }
+        BenchError::Client { status, output: String::from_utf8_lossy(end).into_owned() }
     }
 }
 

@@ -31,19 +31,14 @@ pub(super) struct StartRecord {
 
 /// Asks the server for its records.
 pub(super) fn fetch(options: &StartOptions) -> Result<Vec<StartRecord>, BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(BenchError::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::Thread)?;
     let answer = runtime.block_on(async {
         tokio::time::timeout(PATIENCE, get(options))
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
     });
-    let refused = |reason| BenchError::Server {
-        url: format!("{}{ROUTE}", options.server_url),
-        reason,
-    };
+    let refused = |reason| BenchError::Server { url: format!("{}{ROUTE}", options.server_url), reason };
     let body = answer.map_err(refused)?;
     serde_json::from_slice(&body).map_err(|error| refused(format!("unknown answer: {error}")))
 }

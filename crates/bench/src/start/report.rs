@@ -57,9 +57,7 @@ type Span = fn(&Start<'_>) -> f64;
 type Row = (&'static str, &'static str, Span);
 
 const STAGES: [Row; 9] = [
-    ("network", "namespace, address and links, made ready by the worker", |start| {
-        start.worker("network")
-    }),
+    ("network", "namespace, address and links, made ready by the worker", |start| start.worker("network")),
     ("mount", "layers, overlay and files of the container", |start| start.worker("mount")),
     ("runtime", "runc create and start", |start| start.worker("runtime")),
     ("dispatch", "decision to process, less the three above", |start| {
@@ -70,15 +68,9 @@ const STAGES: [Row; 9] = [
     ("client import", "process to the client's hello, less the interpreter", |start| {
         start.hello - start.process - start.visit.interpreter
     }),
-    ("to user code", "hello to the first line of the program", |start| {
-        start.visit.first_line - start.hello
-    }),
-    ("user import", "first line to asking for the first input", |start| {
-        start.ready - start.visit.first_line
-    }),
-    ("first input", "asking for the first input to its output", |start| {
-        start.output - start.ready
-    }),
+    ("to user code", "hello to the first line of the program", |start| start.visit.first_line - start.hello),
+    ("user import", "first line to asking for the first input", |start| start.ready - start.visit.first_line),
+    ("first input", "asking for the first input to its output", |start| start.output - start.ready),
 ];
 
 const TOTALS: [Row; 4] = [
@@ -115,8 +107,7 @@ impl StartReport {
             Summary::of(seconds).map(|seconds| Stage { name, covers, seconds })
         };
         let nothing = peer("runc run true", "from exec to exit, container removed", &plain.nothing);
-        let interpreter =
-            peer("runc run python", "the same with `python -I -c pass`", &plain.interpreter);
+        let interpreter = peer("runc run python", "the same with `python -I -c pass`", &plain.interpreter);
         let ours: Vec<f64> = starts
             .iter()
             .map(|start| start.process - start.record.decided + start.visit.interpreter)
@@ -150,15 +141,9 @@ fn start<'a>(visit: &'a Visit, records: &'a [StartRecord]) -> Result<Start<'a>, 
         .iter()
         .filter(|record| record.function_id == visit.function_id)
         .min_by(|a, b| a.decided.total_cmp(&b.decided))
-        .ok_or_else(|| BenchError::NoRecord {
-            function: visit.function_id.clone(),
-            milestone: "decision",
-        })?;
+        .ok_or_else(|| BenchError::NoRecord { function: visit.function_id.clone(), milestone: "decision" })?;
     let reached = |milestone: &'static str, time: Option<f64>| {
-        time.ok_or_else(|| BenchError::NoRecord {
-            function: visit.function_id.clone(),
-            milestone,
-        })
+        time.ok_or_else(|| BenchError::NoRecord { function: visit.function_id.clone(), milestone })
     };
     Ok(Start {
         visit,
@@ -184,8 +169,7 @@ impl Display for StartReport {
             if stages.is_empty() {
                 continue;
             }
-            let mut rows =
-                vec![[heading, "p50 ms", "p99 ms", "covers"].map(str::to_owned).to_vec()];
+            let mut rows = vec![[heading, "p50 ms", "p99 ms", "covers"].map(str::to_owned).to_vec()];
             rows.extend(stages.iter().map(|stage| {
                 vec![
                     stage.name.to_owned(),
@@ -261,14 +245,9 @@ mod tests {
     #[test]
     fn a_start_without_all_milestones_is_an_error_that_names_the_first_missing_one() {
         let incomplete = StartRecord { hello: None, ..record("ta-1", "fu-1", 100.0) };
-        let error = StartReport::new(
-            machine(),
-            "1.0".into(),
-            &[visit("fu-1")],
-            &[incomplete],
-            &PlainRunc::default(),
-        )
-        .unwrap_err();
+        let error =
+            StartReport::new(machine(), "1.0".into(), &[visit("fu-1")], &[incomplete], &PlainRunc::default())
+                .unwrap_err();
         assert!(error.to_string().contains("hello"), "{error}");
     }
 }
