@@ -137,6 +137,8 @@ impl Bases {
         log(&format!(
             "{registry}: {reason}; bootstrapping {reference} from this machine's package archive instead"
         ));
+        // Different references may stand for one release; whoever waited finds it made.
+        let _turn = self.enter("a bootstrap", log).await;
         Ok(bootstrap::bring(&self.store, &self.records, &self.options, &wanted, log).await?)
     }
 
@@ -151,7 +153,7 @@ impl Bases {
         if let Ok(guard) = Arc::clone(&gate).try_lock_owned() {
             return guard;
         }
-        log(&format!("waiting for another build that brings {image}"));
+        log(&format!("waiting for another build that is at {image}"));
         gate.lock_owned().await
     }
 

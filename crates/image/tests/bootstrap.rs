@@ -1,4 +1,4 @@
-//! A root made from the machine's own package archive, entered and used.
+//! Roots made from the machine's own package archive: one entered and used, one given up.
 //!
 //! Slow: the first run fetches packages by the machine's apt configuration. The image is kept in the
 //! build directory for a week, so that later runs only enter it.
@@ -134,5 +134,42 @@ async fn python_image_without_a_registry_runs_python_and_pip() {
     let uris = run("apt-get update --print-uris");
     for suite in ["-updates", "-security"] {
         assert!(uris.contains(suite), "{uris}");
+    }
+}
+
+/// Whether a process has this text among its arguments or environment.
+fn is_in_use(text: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    processes.filter(|path| path.join("cmdline").exists()).any(|path| {
+        let read = |name: &str| fs::read(path.join(name)).unwrap_or_default();
+        let whole = [read("cmdline"), read("environ")].concat();
+        whole.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bootstrap_that_nobody_waits_for_leaves_no_process_and_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
+    let mut options = BaseOptions::new(dir.path().join("cache"));
+    options.registries = false;
+    let bases = Bases::new(store, options);
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let log: Log = Arc::new(move |line: &str| drop(say.send(line.to_owned())));
+    let scratch = dir.path().join("store/scratch");
+    let scratch_name = scratch.to_str().unwrap();
+    {
+        let mut bootstrap = std::pin::pin!(bases.resolve("debian:stable-slim", None, &log));
+        let begun = async { while !said.recv().await.unwrap().contains("running apt-get update") {} };
+        tokio::select! {
+            ended = &mut bootstrap => panic!("it ended too early: {ended:?}"),
+            () = begun => {}
+        }
+        assert!(is_in_use(scratch_name), "the bootstrap isn't found at work, so this test proves nothing");
+    }
+    let started = std::time::Instant::now();
+    while is_in_use(scratch_name) || fs::read_dir(&scratch).unwrap().count() > 0 {
+        assert!(started.elapsed().as_secs() < 10, "something of the bootstrap is left");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
