@@ -3,7 +3,7 @@
 //! Slow: the first run fetches packages by the machine's apt configuration. The image is kept in the
 //! build directory for a week, so that later runs only enter it.
 
-// Helpers of tests are outside test functions, where the lints still hold.
+// The lints spare test functions only, not what stands beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;

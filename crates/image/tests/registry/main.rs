@@ -1,6 +1,6 @@
 //! Images from a real registry server on loopback.
 
-// Helpers of tests are outside test functions, where the lints still hold.
+// The lints spare test functions only, not what stands beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod server;
