@@ -18,7 +18,7 @@ impl Control {
         let mut app = (*app).clone();
         app.set_state(state);
         self.registry.put_app(app).await?;
-        if state == pb::AppState::Ephemeral {
+        if matches!(state, pb::AppState::Ephemeral | pb::AppState::Detached) {
             self.beat(app_id);
         } else {
             self.forget_heartbeat(app_id);
@@ -61,14 +61,23 @@ impl Control {
         });
     }
 
-    /// Ends ephemeral apps whose client fell silent, and detached ones that have nothing left to do.
+    /// Ends ephemeral apps whose client fell silent, and detached ones without a client that have
+    /// nothing left to do.
     pub(crate) async fn end_abandoned_apps(&self) {
         for app_id in self.silent_apps() {
             self.forget_heartbeat(&app_id);
-            let ephemeral = self.registry.app(&app_id).is_some_and(|app| app.state() == pb::AppState::Ephemeral);
-            if ephemeral {
-                self.logs.say(&app_id, "The client is gone: the app ends.", self.clock.now());
-                self.stop_app_or_log(&app_id).await;
+            match self.registry.app(&app_id).map(|app| app.state()) {
+                Some(pb::AppState::Ephemeral | pb::AppState::Initializing) => {
+                    self.logs.say(&app_id, "The client is gone: the app ends.", self.clock.now());
+                    self.stop_app_or_log(&app_id).await;
+                }
+                Some(pb::AppState::Detached) => {
+                    let moved = self.set_app_state(&app_id, pb::AppState::DetachedDisconnected).await;
+                    if let Err(error) = moved {
+                        tracing::error!(app = app_id, %error, "the app's state could not be recorded");
+                    }
+                }
+                _ => {}
             }
         }
         for app in self.registry.apps() {

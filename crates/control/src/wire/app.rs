@@ -80,7 +80,7 @@ impl Control {
 
     pub(super) async fn app_heartbeat(&self, _: &Caller, request: pb::AppHeartbeatRequest) -> Result<(), Status> {
         let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
-        if app.state() == pb::AppState::Ephemeral {
+        if matches!(app.state(), pb::AppState::Ephemeral | pb::AppState::Initializing | pb::AppState::Detached) {
             self.beat(&request.app_id);
         }
         Ok(())

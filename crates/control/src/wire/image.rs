@@ -40,9 +40,12 @@ impl Control {
         request: pb::ImageJoinStreamingRequest,
     ) -> Result<Answers<pb::ImageJoinStreamingResponse>, Status> {
         let image_id = request.image_id.clone();
-        if matches!(self.layer_state(&image_id), LayerState::Unknown) {
-            return Err(missing("image", &image_id));
-        }
+        // A client that finds the image built did not wait for it: what the build said is none of its news.
+        let silent = match self.layer_state(&image_id) {
+            LayerState::Unknown => return Err(missing("image", &image_id)),
+            LayerState::Ready(_) => request.last_entry_id.is_empty() && !request.include_logs_for_finished,
+            LayerState::Pending | LayerState::Failed(_) => false,
+        };
         self.start_build(&image_id);
         let control = self.clone();
         let mut last = log::entry_number(&request.last_entry_id);
@@ -53,7 +56,7 @@ impl Control {
                 // The state is read before the log: all that was said before the end is in the page.
                 let state = control.layer_state(&image_id);
                 let mut page = control.logs.page(&image_id, last);
-                if let Some(entry) = page.entries.last() {
+                if let Some(entry) = page.entries.last().filter(|_| !silent) {
                     last = entry.number;
                     yield Ok(pb::ImageJoinStreamingResponse {
                         task_logs: page.entries.iter().map(log::lines).collect(),
