@@ -2,8 +2,15 @@
 
 use std::collections::VecDeque;
 
+use homeport_proto::client as pb;
+
 use super::{Ending, Pulse, Scheduler};
 use crate::clock::Seconds;
+
+/// Starts in a row that may fail before the pool rests between further ones.
+const FAILED_STARTS: u32 = 3;
+/// The longest rest.
+const LONGEST_REST: Seconds = 30.0;
 
 /// One acceptable kind of GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +70,8 @@ pub struct Pool {
     pub(super) waiting_said: Option<String>,
     pub(super) last_launch: u64,
     pub(super) closed: bool,
+    pub(super) failed_starts: u32,
+    pub(super) rests_until: Seconds,
     /// How the newest container of a build ended.
     pub last_ending: Option<Ending>,
 }
@@ -77,6 +86,14 @@ impl Pool {
     pub fn watch(&self) -> tokio::sync::watch::Receiver<u64> {
         self.pulse.subscribe()
     }
+
+    /// A container ended before it served. One that always does must not keep the machine busy.
+    pub(super) fn start_failed(&mut self, now: Seconds) {
+        self.failed_starts += 1;
+        if let Some(excess) = self.failed_starts.checked_sub(FAILED_STARTS) {
+            self.rests_until = now + Seconds::from(1 << excess.min(5)).min(LONGEST_REST);
+        }
+    }
 }
 
 impl Scheduler {
@@ -86,6 +103,8 @@ impl Scheduler {
             Some(pool) => {
                 pool.spec = spec;
                 pool.last_ending = None;
+                pool.failed_starts = 0;
+                pool.rests_until = 0.0;
             }
             None => {
                 let id = spec.function_id.clone();
@@ -96,6 +115,8 @@ impl Scheduler {
                     waiting_said: None,
                     last_launch: 0,
                     closed: false,
+                    failed_starts: 0,
+                    rests_until: 0.0,
                     last_ending: None,
                 };
                 self.pools.insert(id, pool);
@@ -105,14 +126,14 @@ impl Scheduler {
     }
 
     /// The function has a new definition: containers of the old one finish what they hold and go.
-    pub fn renew(&mut self, pool_id: &str, now: Seconds) {
+    /// Comes before the new specification, so that it doesn't meet the first container of that one.
+    pub fn renew(&mut self, pool_id: &str) {
         for task in self.tasks.values_mut().filter(|task| task.pool_id == pool_id) {
             task.draining = true;
         }
         if let Some(pool) = self.pools.get(pool_id) {
             pool.pulse.beat();
         }
-        self.scale(now);
     }
 
     /// Ends all that belongs to an app: queued inputs, then containers.
@@ -127,7 +148,7 @@ impl Scheduler {
             })
             .collect();
         for pool_id in &pools {
-            self.fail_queue(pool_id, "The app was stopped.", now);
+            self.fail_queue(pool_id, &stopped(), now);
         }
         let tasks: Vec<String> =
             self.live_tasks().filter(|task| task.app_id == app_id).map(|task| task.id.clone()).collect();
@@ -140,14 +161,18 @@ impl Scheduler {
     }
 
     /// Gives every queued input of a pool the same failure.
-    pub(super) fn fail_queue(&mut self, pool_id: &str, text: &str, now: Seconds) {
-        let queued: Vec<String> =
-            self.pools.get(pool_id).map(|pool| pool.queue.iter().cloned().collect()).unwrap_or_default();
-        for input_id in queued {
-            self.settle(&input_id, super::call::output(super::call::failure(text.to_owned()), now), now);
+    pub(super) fn fail_queue(&mut self, pool_id: &str, result: &pb::GenericResult, now: Seconds) {
+        let Some(pool) = self.pools.get_mut(pool_id) else { return };
+        for input_id in std::mem::take(&mut pool.queue) {
+            self.conclude(&input_id, super::call::output(result.clone(), now), now);
         }
         if let Some(pool) = self.pools.get(pool_id) {
             pool.pulse.beat();
         }
     }
+}
+
+/// What inputs of an app get that is stopped.
+pub(super) fn stopped() -> pb::GenericResult {
+    super::call::failure("The app was stopped.".to_owned())
 }

@@ -24,7 +24,7 @@ impl Scheduler {
         let mut wanting: Vec<(u64, String)> = self
             .pools
             .values()
-            .filter(|pool| self.shortage(pool) > 0)
+            .filter(|pool| self.shortage(pool, now) > 0)
             .map(|pool| (pool.last_launch, pool.spec.function_id.clone()))
             .collect();
         // The pool that got a container longest ago comes first: one container each round.
@@ -35,8 +35,8 @@ impl Scheduler {
     }
 
     /// How many more containers the pool wants than it has.
-    fn shortage(&self, pool: &Pool) -> usize {
-        if pool.closed || self.closing {
+    fn shortage(&self, pool: &Pool, now: Seconds) -> usize {
+        if pool.closed || self.closing || now < pool.rests_until {
             return 0;
         }
         let serving: Vec<&Task> =
@@ -51,7 +51,7 @@ impl Scheduler {
     /// Starts one container of the pool. True when it may want another one now.
     fn launch_one(&mut self, pool_id: &str, now: Seconds) -> bool {
         let Some(pool) = self.pools.get(pool_id) else { return false };
-        if self.shortage(pool) == 0 {
+        if self.shortage(pool, now) == 0 {
             return false;
         }
         match self.place(pool) {

@@ -6,11 +6,15 @@ use homeport_proto::client as pb;
 
 use super::call::{failure, output};
 use super::effect::{Effect, StopSignal};
-use super::input::Progress;
+use super::input::{Input, Progress};
 use super::pool::PoolSpec;
 use super::{Pulse, Scheduler};
 use crate::clock::Seconds;
 
+/// Seconds that an idle container has for its exit hooks. Nobody waits for it, so they are many.
+const EXIT_HOOKS: Seconds = 30.0;
+/// The least time between two looks of a container that has nothing to do but may not leave.
+const LEAST_WAIT: Seconds = 1.0;
 /// The stage after which the process runs.
 const LAST_WORKER_STAGE: &str = "runtime";
 
@@ -46,7 +50,11 @@ pub struct Task {
     pub start: StartRecord,
     pub(super) milli_cpu: u32,
     pub(super) memory_bytes: u64,
+    /// Its order went to the worker, so that a signal finds it.
+    pub(super) ordered: bool,
     pub(super) inputs: HashSet<String>,
+    /// The key of the last request that got inputs, and what it got.
+    pub(super) last_take: Option<(String, Vec<String>)>,
     pub(super) taken: u64,
     pub(super) idle_since: Seconds,
     pub(super) draining: bool,
@@ -134,7 +142,9 @@ impl Task {
             start: StartRecord { decided: now, ..Default::default() },
             milli_cpu: spec.milli_cpu,
             memory_bytes: spec.memory_bytes,
+            ordered: false,
             inputs: HashSet::new(),
+            last_take: None,
             taken: 0,
             idle_since: now,
             draining: false,
@@ -157,14 +167,28 @@ impl Task {
 }
 
 impl Scheduler {
-    /// The container asks for up to `most` inputs.
-    pub fn take_inputs(&mut self, task_id: &str, most: usize, now: Seconds) -> Take {
+    /// The container asks for up to `most` inputs. A request that is repeated under its `key`, because
+    /// the answer did not arrive, gets the same inputs again.
+    pub fn take_inputs(&mut self, task_id: &str, most: usize, key: Option<&str>, now: Seconds) -> Take {
         let Some(task) = self.tasks.get_mut(task_id) else { return Take::Stop };
         let Some(pool) = self.pools.get_mut(&task.pool_id) else { return Take::Stop };
+        if let (Some(key), Some((last, given))) = (key, &task.last_take)
+            && key == last
+        {
+            let again: Vec<_> = given
+                .iter()
+                .filter(|id| task.inputs.contains(*id))
+                .filter_map(|id| self.inputs.get(id).and_then(work))
+                .collect();
+            if !again.is_empty() {
+                return Take::Inputs(again);
+            }
+        }
         if task.phase == TaskPhase::Starting {
             task.phase = TaskPhase::Serving;
             task.idle_since = now;
             task.start.ready = Some(now);
+            pool.failed_starts = 0;
         }
         let used_up = pool.spec.is_build && task.taken > 0;
         if task.draining || pool.closed || task.phase == TaskPhase::Ended || used_up {
@@ -175,29 +199,37 @@ impl Scheduler {
             && let Some(input_id) = pool.queue.pop_front()
         {
             let Some(input) = self.inputs.get_mut(&input_id) else { continue };
-            let Some(payload) = input.payload.clone() else { continue };
+            let Some(item) = work(input) else { continue };
             input.progress = Progress::Running { task_id: task_id.to_owned(), since: now };
-            task.inputs.insert(input_id.clone());
+            task.inputs.insert(input_id);
             task.taken += 1;
-            items.push(pb::FunctionGetInputsItem {
-                input_id,
-                input: Some(payload),
-                function_call_id: input.call_id.clone(),
-                function_map_idx: Some(input.idx),
-                ..Default::default()
-            });
+            items.push(item);
         }
         if !items.is_empty() {
+            let given = items.iter().map(|item| item.input_id.clone()).collect();
+            task.last_take = key.map(|key| (key.to_owned(), given));
             self.scale(now);
             return Take::Inputs(items);
         }
         let until = task.idle_since + pool.spec.idle;
         let change = pool.pulse.subscribe();
         if now >= until && task.inputs.is_empty() && self.may_leave(task_id) {
-            self.mark_draining(task_id, now);
+            self.mark_draining(task_id, now + EXIT_HOOKS);
             return Take::Stop;
         }
-        Take::Wait { change, until }
+        Take::Wait { change, until: until.max(now + LEAST_WAIT) }
+    }
+
+    /// The order of a task is about to go to its worker. False when the task was ended meanwhile.
+    pub fn begin_order(&mut self, task_id: &str) -> bool {
+        let Some(task) = self.tasks.get_mut(task_id) else { return false };
+        task.ordered = task.phase != TaskPhase::Ended;
+        task.ordered
+    }
+
+    /// Whether the container holds this input.
+    pub fn holds(&self, task_id: &str, input_id: &str) -> bool {
+        self.tasks.get(task_id).is_some_and(|task| task.inputs.contains(input_id))
     }
 
     /// Whether the pool keeps enough containers without this one.
@@ -214,8 +246,7 @@ impl Scheduler {
     /// The container brings outputs. Those of inputs that it doesn't hold are ignored.
     pub fn put_outputs(&mut self, task_id: &str, outputs: Vec<pb::FunctionPutOutputsItem>, now: Seconds) {
         for item in outputs {
-            let holds = self.tasks.get(task_id).is_some_and(|task| task.inputs.contains(&item.input_id));
-            if !holds {
+            if !self.holds(task_id, &item.input_id) {
                 continue;
             }
             if let Some(task) = self.tasks.get_mut(task_id) {
@@ -268,7 +299,14 @@ impl Scheduler {
     /// Ends a container gracefully, by force after the grace time.
     pub fn drain(&mut self, task_id: &str, now: Seconds) {
         let Some(task) = self.tasks.get(task_id) else { return };
-        if task.phase == TaskPhase::Ended || task.kill_at.is_some() {
+        if task.phase == TaskPhase::Ended {
+            return;
+        }
+        if !task.ordered {
+            // No worker knows it yet: there is nobody to tell and nothing to wait for.
+            self.mark_draining(task_id, now);
+            let outcome = Outcome::NotStarted("it was stopped before it started".into());
+            self.task_ended(task_id, Ending { outcome, ..Default::default() }, now);
             return;
         }
         // An idle container stops by the answer to its long poll, a busy one by a signal. One
@@ -279,17 +317,17 @@ impl Scheduler {
             _ => Some(StopSignal::Interrupt),
         };
         let worker_id = task.worker_id.clone();
-        self.mark_draining(task_id, now);
+        self.mark_draining(task_id, now + self.policy.grace);
         if let Some(signal) = signal {
             self.effects.push(Effect::Signal { worker_id, task_id: task_id.to_owned(), signal });
         }
     }
 
-    fn mark_draining(&mut self, task_id: &str, now: Seconds) {
-        let grace = self.policy.grace;
+    /// The task shall go, and is killed at `deadline` if it didn't. An earlier deadline stays.
+    fn mark_draining(&mut self, task_id: &str, deadline: Seconds) {
         let Some(task) = self.tasks.get_mut(task_id) else { return };
         task.draining = true;
-        task.kill_at = Some(now + grace);
+        task.kill_at = Some(task.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
         if let Some(pool) = self.pools.get(&task.pool_id) {
             pool.pulse.beat();
         }
@@ -316,12 +354,15 @@ impl Scheduler {
         task.idle_since = now;
         let (pool_id, app_id) = (task.pool_id.clone(), task.app_id.clone());
         let held: Vec<String> = task.inputs.drain().collect();
-        let stopped = task.kill_at.is_some();
         let reported = task.result.clone();
+        // Someone else wanted it to go: it was stopped, or its definition was replaced.
+        let stopped = task.kill_at.is_some() || (task.draining && reported.is_none());
         let Some(pool) = self.pools.get_mut(&pool_id) else { return };
         pool.last_ending = Some(ending.clone());
+        if never_served && !stopped {
+            pool.start_failed(now);
+        }
         let text = describe(&pool.spec, &ending);
-        let queued: Vec<String> = pool.queue.iter().cloned().collect();
         let others_serve = self.tasks.values().any(|other| other.pool_id == pool_id && other.phase == TaskPhase::Serving);
         for input_id in held {
             if self.closing && self.is_durable(&input_id) {
@@ -331,10 +372,7 @@ impl Scheduler {
         }
         if never_served && !others_serve && !stopped && !self.closing {
             // Its successor would fail in the same way: the waiting callers get the reason now.
-            let result = reported.unwrap_or_else(|| failure(text));
-            for input_id in queued {
-                self.settle(&input_id, output(result.clone(), now), now);
-            }
+            self.fail_queue(&pool_id, &reported.unwrap_or_else(|| failure(text)), now);
         }
         if let Some(pool) = self.pools.get(&pool_id) {
             pool.pulse.beat();
@@ -407,6 +445,17 @@ impl Scheduler {
             self.kill(&task_id);
         }
     }
+}
+
+/// An input as the container gets it; none when it is done.
+fn work(input: &Input) -> Option<pb::FunctionGetInputsItem> {
+    Some(pb::FunctionGetInputsItem {
+        input_id: input.id.clone(),
+        input: Some(input.payload.clone()?),
+        function_call_id: input.call_id.clone(),
+        function_map_idx: Some(input.idx),
+        ..Default::default()
+    })
 }
 
 /// The end of a container in words for a caller.

@@ -81,7 +81,7 @@ fn results(scheduler: &Scheduler, call: &str) -> Vec<pb::GenericResult> {
 }
 
 fn take_one(scheduler: &mut Scheduler, task: &str, now: f64) -> String {
-    match scheduler.take_inputs(task, 1, now) {
+    match scheduler.take_inputs(task, 1, None, now) {
         Take::Inputs(mut items) => items.pop().unwrap().input_id,
         other => panic!("expected an input, got {other:?}"),
     }
@@ -186,10 +186,10 @@ fn an_idle_container_is_told_to_go_unless_it_is_kept_warm() {
         launches(&mut s).into_iter().map(|launch| (launch.function_id, launch.task_id)).collect();
     let input = take_one(&mut s, &tasks["f"], 2.0);
     s.put_outputs(&tasks["f"], vec![success(&input)], 3.0);
-    assert!(matches!(s.take_inputs(&tasks["kept"], 1, 3.0), Take::Wait { .. }));
-    assert!(matches!(s.take_inputs(&tasks["f"], 1, 62.0), Take::Wait { .. }));
-    assert!(matches!(s.take_inputs(&tasks["f"], 1, 63.5), Take::Stop));
-    assert!(matches!(s.take_inputs(&tasks["kept"], 1, 1000.0), Take::Wait { .. }));
+    assert!(matches!(s.take_inputs(&tasks["kept"], 1, None, 3.0), Take::Wait { .. }));
+    assert!(matches!(s.take_inputs(&tasks["f"], 1, None, 62.0), Take::Wait { .. }));
+    assert!(matches!(s.take_inputs(&tasks["f"], 1, None, 63.5), Take::Stop));
+    assert!(matches!(s.take_inputs(&tasks["kept"], 1, None, 1000.0), Take::Wait { .. }));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn stopping_an_app_ends_idle_busy_and_starting_containers_and_then_says_so() {
     assert_eq!(signals.get(&tasks["busy"]), Some(&StopSignal::Interrupt));
     assert_eq!(signals.get(&tasks["starting"]), Some(&StopSignal::Kill));
     assert!(!signals.contains_key(&tasks["idle"]));
-    assert!(matches!(s.take_inputs(&tasks["idle"], 1, 3.1), Take::Stop));
+    assert!(matches!(s.take_inputs(&tasks["idle"], 1, None, 3.1), Take::Stop));
     s.tick(20.0);
     let kills = s.take_effects();
     assert_eq!(kills.len(), 3, "after the grace time all that is left is killed: {kills:?}");
@@ -364,7 +364,7 @@ proptest! {
                     calls.push(call);
                 }
                 Event::Take { task } => if let Some(task) = tasks.get(task)
-                    && let Take::Inputs(items) = s.take_inputs(task, 1, now)
+                    && let Take::Inputs(items) = s.take_inputs(task, 1, None, now)
                 {
                     for item in items {
                         prop_assert!(taken.insert(item.input_id.clone()), "{} was given out twice", item.input_id);
@@ -405,7 +405,7 @@ proptest! {
                 for input in held.remove(&task).unwrap_or_default() {
                     s.put_outputs(&task, vec![success(&input)], now);
                 }
-                match s.take_inputs(&task, 1, now) {
+                match s.take_inputs(&task, 1, None, now) {
                     Take::Inputs(items) => {
                         let outputs = items.iter().map(|item| success(&item.input_id)).collect();
                         s.put_outputs(&task, outputs, now);

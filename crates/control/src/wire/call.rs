@@ -15,6 +15,9 @@ use crate::scheduler::{CallKind, NewInput};
 
 /// Inputs that a client may have under way in one map.
 const MAX_OUTSTANDING: u32 = 1000;
+/// How long a question for outputs of a map is held while nothing is under way. A client that maps
+/// over nothing finds that out only when its question is answered.
+const EMPTY_MAP_HOLD: Duration = Duration::from_secs(1);
 /// Outputs in one answer.
 const PAGE: usize = 256;
 
@@ -98,13 +101,18 @@ impl Control {
         let cursor = request.last_entry_id.split('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
         let limit = usize::try_from(request.max_values).ok().filter(|most| *most > 0).unwrap_or(PAGE);
         let range = request.start_idx.zip(request.end_idx);
-        let deadline = tokio::time::Instant::now() + seconds(request.timeout.into());
+        let started = tokio::time::Instant::now();
+        let mut deadline = started + seconds(request.timeout.into());
         loop {
-            let (page, mut change) = self
+            let (page, mut change, kind) = self
                 .with_scheduler(|scheduler, _| {
-                    scheduler.call(&request.function_call_id).map(|call| (call.page(cursor, limit, range), call.watch()))
+                    let call = scheduler.call(&request.function_call_id)?;
+                    Some((call.page(cursor, limit, range), call.watch(), call.kind))
                 })
                 .ok_or_else(|| missing("call", &request.function_call_id))?;
+            if page.outputs.is_empty() && page.unfinished == 0 && kind == CallKind::Map {
+                deadline = deadline.min(started + EMPTY_MAP_HOLD);
+            }
             let waited = page.outputs.is_empty()
                 && tokio::time::timeout_at(deadline, change.changed()).await.is_ok_and(|moved| moved.is_ok());
             if waited {
