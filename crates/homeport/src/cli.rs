@@ -193,7 +193,7 @@ pub(crate) struct BenchStartFlags {
     /// Python of a virtual environment that has the client
     #[arg(long, value_name = "PATH")]
     pub(crate) python: PathBuf,
-    /// Number of cold starts; their containers idle until the end
+    /// Number of cold starts; their containers idle until the end, so the machine needs room for all of them
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) runs: u32,
     /// Print JSON

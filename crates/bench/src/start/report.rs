@@ -73,7 +73,12 @@ const STAGES: [Row; 9] = [
     ("first input", "asking for the first input to its output", |start| start.output - start.ready),
 ];
 
-const TOTALS: [Row; 4] = [
+const TOTALS: [Row; 5] = [
+    (
+        "to decision",
+        "the call to the decision: the way to the server, and a wait where it is full",
+        |start| start.record.decided - start.visit.asked,
+    ),
     ("to process", "decision to process", |start| start.process - start.record.decided),
     ("to user code", "decision to the first line of the program", |start| {
         start.visit.first_line - start.record.decided
