@@ -33,6 +33,10 @@ impl Control {
         let (task_id, worker_id) = (launch.task_id.clone(), launch.worker_id.clone());
         let reason = match self.order(&launch).await {
             Ok(order) => {
+                // The order took its time: the task may have been ended meanwhile.
+                if !self.with_scheduler(|scheduler, _| scheduler.begin_order(&task_id)) {
+                    return;
+                }
                 if self.links.send(&worker_id, wp::order::Order::StartTask(order)) {
                     return;
                 }

@@ -79,6 +79,7 @@ pub struct Scheduler {
     nodes: HashMap<String, Node>,
     effects: Vec<Effect>,
     launched: u64,
+    forget_at: Seconds,
     /// The server ends: nothing new starts, and calls that survive it keep their inputs.
     closing: bool,
 }

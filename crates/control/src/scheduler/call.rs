@@ -1,6 +1,9 @@
 //! Calls: a growing list of inputs, and an append-only list of outputs.
 
+use std::collections::HashMap;
+
 use homeport_proto::client as pb;
+use prost::Message as _;
 
 use super::input::{Input, NewInput, Progress};
 use super::{Pulse, Scheduler};
@@ -8,6 +11,18 @@ use crate::clock::Seconds;
 
 /// Seconds for which an ended container is remembered.
 const ENDED_TASK_KEPT: Seconds = 600.0;
+/// Seconds for which a call stays whose caller has all it wants: an answer can be lost on its way.
+const RELEASED_CALL_KEPT: Seconds = 600.0;
+/// The same for a generator's: its reader may be slow.
+const RELEASED_GENERATOR_KEPT: Seconds = 3600.0;
+/// Seconds between two looks for what may be forgotten.
+const FORGET_INTERVAL: Seconds = 5.0;
+/// Inputs of one call that may be without output.
+const MOST_UNFINISHED: usize = 10_000;
+/// Bytes of the arguments of those.
+const MOST_UNFINISHED_BYTES: usize = 512 << 20;
+/// Bytes of outputs in one page: an answer has to fit into a message.
+const PAGE_BYTES: usize = 32 << 20;
 
 /// What a call may still get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +48,10 @@ pub struct Call {
     pub durable: bool,
     pub(super) inputs: Vec<String>,
     pub(super) unfinished: usize,
+    /// Bytes of the arguments of the unfinished inputs.
+    pub(super) unfinished_bytes: usize,
+    /// The caller said that it needs the outputs no more.
+    pub(super) released: bool,
     pub(super) outputs: Vec<pb::FunctionGetOutputsItem>,
     pub(super) chunks: Vec<pb::DataChunk>,
     pub(super) touched: Seconds,
@@ -66,15 +85,18 @@ impl Call {
         &self.inputs
     }
 
-    /// At most `limit` outputs from `cursor` on whose place in the call is in `range`.
+    /// At most `limit` outputs from `cursor` on whose place in the call is in `range`, and no more
+    /// than a message carries.
     pub fn page(&self, cursor: usize, limit: usize, range: Option<(i32, i32)>) -> OutputsPage {
         let mut page = OutputsPage { next: cursor, unfinished: self.unfinished, ..Default::default() };
+        let mut bytes = 0;
         for output in self.outputs.iter().skip(cursor) {
-            if page.outputs.len() == limit {
+            if page.outputs.len() == limit || bytes >= PAGE_BYTES {
                 break;
             }
             page.next += 1;
             if range.is_none_or(|(first, last)| (first..=last).contains(&output.idx)) {
+                bytes += output.encoded_len();
                 page.outputs.push(output.clone());
             }
         }
@@ -84,11 +106,6 @@ impl Call {
     /// The chunks of a generator after the one numbered `last_index`.
     pub fn chunks_after(&self, last_index: u64) -> Vec<pb::DataChunk> {
         self.chunks.iter().filter(|chunk| chunk.index > last_index).cloned().collect()
-    }
-
-    /// Whether nothing can come any more from what was put so far.
-    pub fn is_settled(&self) -> bool {
-        self.unfinished == 0 && !self.inputs.is_empty()
     }
 }
 
@@ -111,6 +128,8 @@ impl Scheduler {
             durable,
             inputs: Vec::new(),
             unfinished: 0,
+            unfinished_bytes: 0,
+            released: false,
             outputs: Vec::new(),
             chunks: Vec::new(),
             touched: now,
@@ -118,8 +137,21 @@ impl Scheduler {
         });
     }
 
+    /// Whether the call can take these inputs now. Those that it has already cost nothing, so that
+    /// a repeated request isn't refused for its own first attempt.
+    pub fn has_room(&self, call_id: &str, inputs: &[NewInput]) -> bool {
+        let Some(call) = self.calls.get(call_id) else { return true };
+        let mut new = inputs.iter().filter(|input| !self.inputs.contains_key(&input.id)).peekable();
+        if new.peek().is_none() || call.unfinished == 0 {
+            return true;
+        }
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), input| (count + 1, bytes + input.payload.encoded_len()));
+        call.unfinished + count <= MOST_UNFINISHED && call.unfinished_bytes + bytes <= MOST_UNFINISHED_BYTES
+    }
+
     /// Puts inputs of the call `call_id` into the queue of the pool `pool_id`. Inputs whose id
-    /// exists were put before and are left alone. False when there is no such call or pool.
+    /// exists were put before and are left alone. Inputs for an app that was stopped fail at once.
+    /// False when there is no such call or pool.
     pub fn put_inputs(&mut self, call_id: &str, pool_id: &str, inputs: Vec<NewInput>, now: Seconds) -> bool {
         let (Some(call), Some(pool)) = (self.calls.get_mut(call_id), self.pools.get_mut(pool_id)) else {
             return false;
@@ -130,6 +162,7 @@ impl Scheduler {
             }
             call.inputs.push(new.id.clone());
             call.unfinished += 1;
+            call.unfinished_bytes += new.payload.encoded_len();
             call.touched = now;
             pool.queue.push_back(new.id.clone());
             self.inputs.insert(
@@ -145,8 +178,19 @@ impl Scheduler {
             );
         }
         pool.pulse.beat();
+        if pool.closed {
+            self.fail_queue(pool_id, &super::pool::stopped(), now);
+        }
         self.scale(now);
         true
+    }
+
+    /// The caller needs the outputs of the call no more.
+    pub fn release_call(&mut self, call_id: &str, now: Seconds) {
+        if let Some(call) = self.calls.get_mut(call_id) {
+            call.released = true;
+            call.touched = now;
+        }
     }
 
     /// Puts back what a restart found: inputs with an output are done, the others are queued, or
@@ -162,13 +206,14 @@ impl Scheduler {
         let Some(call) = self.calls.get_mut(call_id) else { return };
         let lost = !self.pools.contains_key(pool_id);
         let mut open = Vec::new();
+        let mut done: HashMap<i32, _> = outputs.into_iter().map(|output| (output.idx, output)).collect();
         for new in inputs {
-            let done = outputs.iter().find(|output| output.idx == new.idx);
+            let done = done.remove(&new.idx);
             if done.is_none() && !lost {
                 open.push(new);
                 continue;
             }
-            let output = done.cloned().unwrap_or_else(|| {
+            let output = done.unwrap_or_else(|| {
                 let text = "The app was stopped before the call was finished.".to_owned();
                 pb::FunctionGetOutputsItem { idx: new.idx, input_id: new.id.clone(), ..output(failure(text), now) }
             });
@@ -189,30 +234,26 @@ impl Scheduler {
         self.put_inputs(call_id, pool_id, open, now);
     }
 
-    /// Appends chunks of a generator to the call.
-    pub fn append_chunks(&mut self, call_id: &str, chunks: Vec<pb::DataChunk>) -> bool {
-        let Some(call) = self.calls.get_mut(call_id) else {
-            return false;
-        };
+    /// A container brings chunks of a generator. Those of a call that it doesn't serve are ignored:
+    /// its input was cancelled or ran out of time.
+    pub fn append_chunks(&mut self, task_id: &str, call_id: &str, chunks: Vec<pb::DataChunk>) {
+        let serves = self.tasks.get(task_id).is_some_and(|task| {
+            task.inputs.iter().any(|id| self.inputs.get(id).is_some_and(|input| input.call_id == call_id))
+        });
+        let Some(call) = self.calls.get_mut(call_id).filter(|_| serves) else { return };
         let last = call.chunks.last().map_or(0, |chunk| chunk.index);
         // A repeated request brings chunks again that are already there.
         call.chunks.extend(chunks.into_iter().filter(|chunk| chunk.index > last));
         call.pulse.beat();
-        true
     }
 
-    /// Gives an input its output, once. The first one counts.
-    pub(super) fn settle(&mut self, input_id: &str, mut output: pb::FunctionGetOutputsItem, now: Seconds) {
+    /// Gives an input that no queue holds its output, once. The first one counts.
+    pub(super) fn conclude(&mut self, input_id: &str, mut output: pb::FunctionGetOutputsItem, now: Seconds) {
         let Some(input) = self.inputs.get_mut(input_id) else {
             return;
         };
         if input.is_done() {
             return;
-        }
-        if input.progress == Progress::Queued
-            && let Some(pool) = self.pools.get_mut(&input.pool_id)
-        {
-            pool.queue.retain(|queued| queued != input_id);
         }
         if let Progress::Running { task_id, .. } = &input.progress
             && let Some(task) = self.tasks.get_mut(task_id)
@@ -221,7 +262,7 @@ impl Scheduler {
             task.idle_since = now;
         }
         input.progress = Progress::Done;
-        input.payload = None;
+        let payload = input.payload.take();
         output.idx = input.idx;
         output.input_id = input_id.to_owned();
         if let Some(call) = self.calls.get_mut(&input.call_id) {
@@ -231,6 +272,7 @@ impl Scheduler {
             }
             call.outputs.push(output);
             call.unfinished -= 1;
+            call.unfinished_bytes -= payload.map_or(0, |payload| payload.encoded_len());
             call.touched = now;
             call.pulse.beat();
         }
@@ -242,7 +284,11 @@ impl Scheduler {
         let Some(call) = self.calls.get(call_id) else {
             return false;
         };
-        for input_id in call.inputs.clone() {
+        let inputs = call.inputs.clone();
+        for pool in self.pools.values_mut() {
+            pool.queue.retain(|id| self.inputs.get(id).is_some_and(|input| input.call_id != call_id));
+        }
+        for input_id in inputs {
             let Some(input) = self.inputs.get(&input_id) else { continue };
             if let Progress::Running { task_id, .. } = &input.progress {
                 let task_id = task_id.clone();
@@ -259,18 +305,26 @@ impl Scheduler {
                 exception: "The call was cancelled.".into(),
                 ..Default::default()
             };
-            self.settle(&input_id, output(result, now), now);
+            self.conclude(&input_id, output(result, now), now);
         }
         self.scale(now);
         true
     }
 
     pub(super) fn forget_finished(&mut self, now: Seconds) {
-        let oldest = now - self.policy.retention;
+        if now < self.forget_at {
+            return;
+        }
+        self.forget_at = now + FORGET_INTERVAL;
+        let kept = |call: &Call| match (call.released, call.chunks.is_empty()) {
+            (true, true) => RELEASED_CALL_KEPT,
+            (true, false) => RELEASED_GENERATOR_KEPT,
+            (false, _) => self.policy.retention,
+        };
         let gone: Vec<String> = self
             .calls
             .values()
-            .filter(|call| call.unfinished == 0 && call.touched < oldest)
+            .filter(|call| call.unfinished == 0 && now - call.touched > kept(call))
             .map(|call| call.id.clone())
             .collect();
         for id in gone {

@@ -192,6 +192,9 @@ impl Scheduler {
         }
         let used_up = pool.spec.is_build && task.taken > 0;
         if task.draining || pool.closed || task.phase == TaskPhase::Ended || used_up {
+            if task.draining && task.inputs.is_empty() {
+                task.kill_at.get_or_insert(now + EXIT_HOOKS);
+            }
             return Take::Stop;
         }
         let mut items = Vec::new();
@@ -261,7 +264,7 @@ impl Scheduler {
                 output_created_at: item.output_created_at,
                 ..Default::default()
             };
-            self.settle(&item.input_id, output, now);
+            self.conclude(&item.input_id, output, now);
         }
         self.scale(now);
     }
@@ -368,7 +371,7 @@ impl Scheduler {
             if self.closing && self.is_durable(&input_id) {
                 continue;
             }
-            self.settle(&input_id, output(failure(text.clone()), now), now);
+            self.conclude(&input_id, output(failure(text.clone()), now), now);
         }
         if never_served && !others_serve && !stopped && !self.closing {
             // Its successor would fail in the same way: the waiting callers get the reason now.
@@ -415,7 +418,7 @@ impl Scheduler {
                 exception,
                 ..Default::default()
             };
-            self.settle(&input_id, output(result, now), now);
+            self.conclude(&input_id, output(result, now), now);
             self.kill(&task_id);
         }
     }
@@ -442,7 +445,12 @@ impl Scheduler {
                     )));
                 }
             }
-            self.kill(&task_id);
+            if self.tasks.get(&task_id).is_some_and(|task| task.ordered) {
+                self.kill(&task_id);
+            } else {
+                let outcome = Outcome::NotStarted("its start could not be prepared in time".into());
+                self.task_ended(&task_id, Ending { outcome, ..Default::default() }, now);
+            }
         }
     }
 }

@@ -200,6 +200,10 @@ fn stopping_an_app_ends_idle_busy_and_starting_containers_and_then_says_so() {
     }
     let tasks: HashMap<String, String> =
         launches(&mut s).into_iter().map(|launch| (launch.function_id, launch.task_id)).collect();
+    assert!(s.begin_order(&tasks["starting"]));
+    for name in ["busy", "idle"] {
+        assert!(s.begin_order(&tasks[name]));
+    }
     take_one(&mut s, &tasks["busy"], 2.0);
     let input = take_one(&mut s, &tasks["idle"], 2.0);
     s.put_outputs(&tasks["idle"], vec![success(&input)], 2.0);
@@ -223,6 +227,148 @@ fn stopping_an_app_ends_idle_busy_and_starting_containers_and_then_says_so() {
         s.task_ended(task, exited(0), 21.0);
     }
     assert!(s.take_effects().contains(&Effect::AppQuiet { app_id: "ap-1".into() }));
+}
+
+#[test]
+fn a_stopped_app_does_not_wait_for_a_container_that_was_not_ordered() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    put(&mut s, "f", "fc", 1, 1.0);
+    let task = launches(&mut s).pop().unwrap().task_id;
+    s.stop_app("ap-1", 2.0);
+    assert_eq!(s.take_effects(), vec![Effect::AppQuiet { app_id: "ap-1".into() }]);
+    assert!(!s.begin_order(&task), "the order that was being prepared must not leave");
+}
+
+#[test]
+fn inputs_that_come_after_the_stop_of_their_app_fail() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    put(&mut s, "f", "before", 1, 1.0);
+    s.stop_app("ap-1", 2.0);
+    put(&mut s, "f", "after", 2, 3.0);
+    for call in ["before", "after"] {
+        assert_eq!(s.call(call).unwrap().page(0, 10, None).unfinished, 0);
+        assert!(results(&s, call).iter().all(|result| result.exception.contains("stopped")));
+    }
+}
+
+#[test]
+fn a_question_for_inputs_that_is_repeated_gets_the_same_input() {
+    let mut s = scheduler(Policy::default(), vec![PoolSpec { max_containers: Some(1), ..spec("f") }]);
+    put(&mut s, "f", "fc", 2, 1.0);
+    let task = launches(&mut s).pop().unwrap().task_id;
+    let ask = |s: &mut Scheduler, key: &str, now| match s.take_inputs(&task, 1, Some(key), now) {
+        Take::Inputs(mut items) => items.pop().unwrap().input_id,
+        other => panic!("expected an input, got {other:?}"),
+    };
+    let first = ask(&mut s, "key-1", 2.0);
+    assert_eq!(ask(&mut s, "key-1", 2.1), first, "the answer was lost on its way");
+    s.put_outputs(&task, vec![success(&first)], 3.0);
+    assert_ne!(ask(&mut s, "key-2", 3.1), first);
+}
+
+#[test]
+fn a_container_that_stays_without_work_is_not_woken_all_the_time() {
+    let mut s = scheduler(Policy::default(), vec![PoolSpec { min_containers: 1, ..spec("f") }]);
+    let task = launches(&mut s).pop().unwrap().task_id;
+    assert!(matches!(s.take_inputs(&task, 1, None, 1.0), Take::Wait { .. }));
+    match s.take_inputs(&task, 1, None, 1000.0) {
+        Take::Wait { until, .. } => assert!(until >= 1001.0, "{until}"),
+        other => panic!("a container that is kept warm stays, got {other:?}"),
+    }
+}
+
+#[test]
+fn an_idle_container_has_time_for_its_exit_hooks() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    put(&mut s, "f", "fc", 1, 1.0);
+    let task = launches(&mut s).pop().unwrap().task_id;
+    assert!(s.begin_order(&task));
+    let input = take_one(&mut s, &task, 2.0);
+    s.put_outputs(&task, vec![success(&input)], 3.0);
+    assert!(matches!(s.take_inputs(&task, 1, None, 64.0), Take::Stop));
+    s.tick(90.0);
+    assert!(s.take_effects().is_empty());
+    s.tick(95.0);
+    assert_eq!(s.take_effects().len(), 1, "one that hangs is killed");
+}
+
+#[test]
+fn a_start_that_always_fails_is_repeated_less_and_less_often() {
+    let mut s = scheduler(Policy::default(), vec![PoolSpec { min_containers: 1, ..spec("f") }]);
+    let (mut now, mut starts) = (0.0, 0);
+    while now < 60.0 {
+        for launch in launches(&mut s) {
+            starts += 1;
+            let ending = Ending { outcome: Outcome::NotStarted("no such image".into()), ..Default::default() };
+            s.task_ended(&launch.task_id, ending, now);
+        }
+        now += 0.2;
+        s.tick(now);
+    }
+    assert!((4..12).contains(&starts), "{starts} starts in a minute");
+    // A new definition may be better.
+    s.set_pool(PoolSpec { min_containers: 1, ..spec("f") }, now);
+    assert_eq!(launches(&mut s).len(), 1);
+}
+
+#[test]
+fn a_new_definition_replaces_containers_and_spares_its_own() {
+    let mut s = scheduler(Policy::default(), vec![PoolSpec { min_containers: 1, ..spec("f") }]);
+    let old = launches(&mut s).pop().unwrap().task_id;
+    s.renew("f");
+    s.set_pool(PoolSpec { min_containers: 1, idle: 5.0, ..spec("f") }, 1.0);
+    let new = launches(&mut s).pop().unwrap().task_id;
+    assert!(matches!(s.take_inputs(&old, 1, None, 2.0), Take::Stop));
+    assert!(matches!(s.take_inputs(&new, 1, None, 2.0), Take::Wait { .. }));
+    assert!(launches(&mut s).is_empty());
+}
+
+#[test]
+fn a_call_that_its_caller_released_is_forgotten_soon() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    for call in ["kept", "released"] {
+        put(&mut s, "f", call, 1, 1.0);
+    }
+    for task in launches(&mut s) {
+        let input = take_one(&mut s, &task.task_id, 2.0);
+        s.put_outputs(&task.task_id, vec![success(&input)], 3.0);
+    }
+    s.release_call("released", 4.0);
+    s.tick(500.0);
+    assert!(s.call("released").is_some(), "its answer may have been lost on its way");
+    s.tick(700.0);
+    assert!(s.call("released").is_none() && s.call("kept").is_some());
+}
+
+#[test]
+fn a_call_takes_no_more_inputs_than_it_can_carry_and_none_of_them_twice() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    let inputs = |from: i32, to: i32| -> Vec<NewInput> {
+        let input = |idx| NewInput { id: format!("fc/{idx}"), idx, payload: pb::FunctionInput::default() };
+        (from..to).map(input).collect()
+    };
+    put(&mut s, "f", "fc", 10_000, 1.0);
+    assert!(!s.has_room("fc", &inputs(10_000, 10_001)));
+    assert!(s.has_room("fc", &inputs(0, 49)), "a repeated request is not refused for its first attempt");
+    let task = launches(&mut s).pop().unwrap().task_id;
+    let input = take_one(&mut s, &task, 2.0);
+    s.put_outputs(&task, vec![success(&input)], 3.0);
+    assert!(s.has_room("fc", &inputs(10_000, 10_001)));
+}
+
+#[test]
+fn chunks_reach_a_call_only_from_the_container_that_serves_it() {
+    let mut s = scheduler(Policy::default(), vec![spec("f"), spec("g")]);
+    put(&mut s, "f", "fc-f", 1, 1.0);
+    put(&mut s, "g", "fc-g", 1, 1.0);
+    let tasks: HashMap<String, String> =
+        launches(&mut s).into_iter().map(|launch| (launch.function_id, launch.task_id)).collect();
+    take_one(&mut s, &tasks["f"], 2.0);
+    let chunk = |index| vec![pb::DataChunk { index, ..Default::default() }];
+    s.append_chunks(&tasks["f"], "fc-f", chunk(1));
+    s.append_chunks(&tasks["f"], "fc-g", chunk(1));
+    assert_eq!(s.call("fc-f").unwrap().chunks_after(0).len(), 1);
+    assert!(s.call("fc-g").unwrap().chunks_after(0).is_empty());
 }
 
 #[test]

@@ -50,16 +50,16 @@ impl Control {
             call_type: request.function_call_type,
             invocation: request.function_call_invocation_type,
         };
+        if self.with_scheduler(|scheduler, _| scheduler.pool(&route.pool_id).is_none()) {
+            return Err(missing("the definition of function", &route.pool_id));
+        }
         if durable {
             self.durable.save(&record, &inputs, self.clock.now()).await.map_err(database)?;
         }
-        let known = self.with_scheduler(|scheduler, now| {
+        self.with_scheduler(|scheduler, now| {
             scheduler.open_call(&call_id, &function.id, &app.id, kind, durable, now);
-            scheduler.put_inputs(&call_id, &route.pool_id, inputs, now)
+            scheduler.put_inputs(&call_id, &route.pool_id, inputs, now);
         });
-        if !known {
-            return Err(missing("the definition of function", &route.pool_id));
-        }
         Ok(pb::FunctionMapResponse {
             function_call_jwt: call_id.clone(),
             function_call_id: call_id,
@@ -85,6 +85,10 @@ impl Control {
         // Without a key two batches of one call must still differ.
         let batch = caller.idempotency_key.clone().unwrap_or_else(|| ids::fresh(&*self.entropy, "batch"));
         let inputs = new_inputs(call_id, ids_salt(&batch), request.inputs, &route);
+        if !self.with_scheduler(|scheduler, _| scheduler.has_room(call_id, &inputs)) {
+            // Clients wait and repeat this; so a map can have more inputs than memory.
+            return Err(Status::resource_exhausted(format!("call {call_id} has too many inputs without output")));
+        }
         let answers = answers(&inputs);
         if durable {
             self.durable.save_inputs(call_id, &inputs).await.map_err(database)?;
@@ -105,9 +109,13 @@ impl Control {
         let mut deadline = started + seconds(request.timeout.into());
         loop {
             let (page, mut change, kind) = self
-                .with_scheduler(|scheduler, _| {
+                .with_scheduler(|scheduler, now| {
                     let call = scheduler.call(&request.function_call_id)?;
-                    Some((call.page(cursor, limit, range), call.watch(), call.kind))
+                    let answer = (call.page(cursor, limit, range), call.watch(), call.kind);
+                    if request.clear_on_success && (!answer.0.outputs.is_empty() || request.timeout <= 0.0) {
+                        scheduler.release_call(&request.function_call_id, now);
+                    }
+                    Some(answer)
                 })
                 .ok_or_else(|| missing("call", &request.function_call_id))?;
             if page.outputs.is_empty() && page.unfinished == 0 && kind == CallKind::Map {
@@ -161,10 +169,10 @@ impl Control {
         caller: &Caller,
         request: pb::FunctionCallPutDataRequest,
     ) -> Result<(), Status> {
-        caller.task_id()?;
+        let task_id = caller.task_id()?;
         let call_id = call_of(request.call_info.map(Into::into))?;
-        let known = self.with_scheduler(|scheduler, _| scheduler.append_chunks(&call_id, request.data_chunks));
-        if known { Ok(()) } else { Err(missing("call", &call_id)) }
+        self.with_scheduler(|scheduler, _| scheduler.append_chunks(task_id, &call_id, request.data_chunks));
+        Ok(())
     }
 
     pub(super) fn function_call_get_data_out(

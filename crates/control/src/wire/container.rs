@@ -53,9 +53,10 @@ impl Control {
     ) -> Result<pb::FunctionGetInputsResponse, Status> {
         let task_id = caller.task_id()?;
         let most = request.batch_max_size.max(1) as usize;
+        let key = caller.idempotency_key.as_deref();
         let deadline = tokio::time::Instant::now() + INPUTS_HOLD;
         loop {
-            let (take, now) = self.with_scheduler(|scheduler, now| (scheduler.take_inputs(task_id, most, now), now));
+            let (take, now) = self.with_scheduler(|scheduler, now| (scheduler.take_inputs(task_id, most, key, now), now));
             match take {
                 Take::Inputs(inputs) => {
                     return Ok(pb::FunctionGetInputsResponse { inputs, ..Default::default() });
@@ -84,7 +85,7 @@ impl Control {
         let task_id = caller.task_id()?;
         for item in &request.outputs {
             let durable = self.with_scheduler(|scheduler, _| {
-                let input = scheduler.input(&item.input_id).filter(|input| !input.is_done())?;
+                let input = scheduler.input(&item.input_id).filter(|_| scheduler.holds(task_id, &item.input_id))?;
                 let call = scheduler.call(&input.call_id).filter(|call| call.durable)?;
                 Some((call.id.clone(), input.idx))
             });

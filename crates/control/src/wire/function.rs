@@ -65,8 +65,15 @@ impl Control {
             .ok_or_else(|| Status::invalid_argument("the request defines no function"))?;
         self.refuse_what_is_missing(&definition)?;
         let function = self.registry.put_function(function).await?;
+        self.with_scheduler(|scheduler, _| scheduler.renew(&function.id));
         self.refresh_pool(&function);
-        self.with_scheduler(|scheduler, now| scheduler.renew(&function.id, now));
+        // The same class with parameters has the new definition as well.
+        for bound in self.registry.functions_of(&function.app_id) {
+            if bound.binding.as_ref().is_some_and(|binding| binding.function_id == function.id) {
+                self.with_scheduler(|scheduler, _| scheduler.renew(&bound.id));
+                self.refresh_pool(&bound);
+            }
+        }
         Ok(pb::FunctionCreateResponse {
             function_id,
             function: Some(definition),
