@@ -174,12 +174,39 @@ impl Control {
 
     /// Tells the scheduler how to serve a function that can be served.
     pub(crate) fn refresh_pool(&self, function: &rec::Function) {
-        let Some(spec) = functions::pool_spec(&self.registry, function) else { return };
+        let Some(app) = self.registry.app(&function.app_id) else { return };
+        if matches!(app.state(), pb::AppState::Stopping | pb::AppState::Stopped) {
+            return;
+        }
+        let Some(mut spec) = functions::pool_spec(&self.registry, function) else { return };
         // Placeholders of methods have no containers of their own.
         let is_placeholder = functions::definition(&self.registry, function)
             .is_some_and(|definition| !definition.use_function_id.is_empty());
+        if !self.is_in_force(&app, function) {
+            spec.min_containers = 0;
+        }
         if !is_placeholder {
             self.with_scheduler(|scheduler, now| scheduler.set_pool(spec, now));
         }
+    }
+
+    /// The same for all functions of an app, after its publication.
+    pub(crate) fn refresh_pools(&self, app_id: &str) {
+        for function in self.registry.functions_of(app_id) {
+            self.refresh_pool(&function);
+        }
+    }
+
+    /// Whether the app is published with this function. Containers are kept warm for such ones only:
+    /// before, the app isn't whole, and what a later deployment left out would be kept for ever.
+    fn is_in_force(&self, app: &rec::App, function: &rec::Function) -> bool {
+        let base = match &function.binding {
+            None => function.id.as_str(),
+            Some(binding) => match self.registry.function(&binding.function_id) {
+                Some(base) if base.generation == function.generation => binding.function_id.as_str(),
+                _ => return false,
+            },
+        };
+        app.function_ids.values().any(|id| id == base)
     }
 }

@@ -15,9 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 
+use crate::clock::Seconds;
 use crate::control::Control;
 use crate::links::StepError;
 use crate::registry::RegistryError;
+
+/// Seconds for which the log of a build, and why it failed, stay for those who still read it.
+const AFTERLIFE: Seconds = 600.0;
 
 /// Why a layer could not be built. The text is for the user.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,8 @@ pub struct Builds {
     pending: Mutex<HashMap<String, Pending>>,
     /// Builder functions and the images that they fill.
     functions: Mutex<HashMap<String, String>>,
+    /// When the builds that are over ended.
+    ended: Mutex<HashMap<String, Seconds>>,
 }
 
 /// What is known of a layer.
@@ -89,6 +95,8 @@ impl Builds {
     fn fail(&self, image_id: &str, text: String) {
         if let Some(pending) = lock(&self.pending).get_mut(image_id) {
             pending.failure = Some(text);
+            // It can hold megabytes, and is asked for again by those who try once more.
+            pending.request = pb::ImageGetOrCreateRequest::default();
         }
     }
 }
@@ -101,9 +109,14 @@ impl Control {
             return Ok(id);
         }
         let mut pending = lock(&self.builds.pending);
+        // Once more, under the lock: a build that ended meanwhile left the table after it was recorded.
+        if self.registry.image(&id).is_some() {
+            return Ok(id);
+        }
         let current = pending.get(&id);
         if current.is_none_or(|current| current.failure.is_some()) {
             self.logs.reset(&id);
+            lock(&self.builds.ended).remove(&id);
             let fresh = Pending { request, cache_key, started: false, failure: None };
             pending.insert(id.clone(), fresh);
         }
@@ -170,6 +183,23 @@ impl Control {
             }
         }
         self.logs.close(image_id);
+        lock(&self.builds.ended).insert(image_id.to_owned(), self.clock.now());
+    }
+
+    /// Drops what is left of builds that ended a while ago.
+    pub(crate) fn forget_old_builds(&self) {
+        let oldest = self.clock.now() - AFTERLIFE;
+        let gone: Vec<String> =
+            lock(&self.builds.ended).extract_if(|_, at| *at < oldest).map(|(image_id, _)| image_id).collect();
+        let mut pending = lock(&self.builds.pending);
+        for image_id in gone {
+            // Somebody tries once more.
+            if pending.get(&image_id).is_some_and(|pending| pending.failure.is_none()) {
+                continue;
+            }
+            pending.remove(&image_id);
+            self.logs.forget(&image_id);
+        }
     }
 
     fn say(&self, log_id: &str, text: &str) {

@@ -47,6 +47,8 @@ pub struct Inner {
     pub(crate) store: Arc<Store>,
     pub(crate) blobs: Arc<BlobStore>,
     pub(crate) logs: Logs,
+    /// Numbers of entries that clients hold begin here, above those of every earlier run.
+    pub(crate) first_entry: u64,
     pub(crate) links: Links,
     pub(crate) builds: Builds,
     pub(crate) client_layers: ClientLayers,
@@ -79,15 +81,18 @@ impl Control {
         blobs: Arc<BlobStore>,
     ) -> Result<Self, RegistryError> {
         let registry = Registry::load(meta.clone()).await?;
+        let clock = SystemClock::default();
+        let first_entry = (clock.now() * 1e6) as u64;
         let control = Self(Arc::new(Inner {
             scheduler: Mutex::new(Scheduler::new(options.policy)),
             options,
-            clock: Box::new(SystemClock::default()),
+            logs: Logs::new(first_entry),
+            first_entry,
+            clock: Box::new(clock),
             entropy: Box::new(SystemEntropy),
             registry,
             store,
             blobs,
-            logs: Logs::default(),
             links: Links::default(),
             builds: Builds::default(),
             client_layers: ClientLayers::default(),
@@ -110,9 +115,7 @@ impl Control {
                 }
                 _ => {}
             }
-            for function in self.registry.functions_of(&app.id) {
-                self.refresh_pool(&function);
-            }
+            self.refresh_pools(&app.id);
         }
         for call in self.durable.unfinished().await? {
             self.with_scheduler(|scheduler, now| call.restore(scheduler, now));
@@ -136,6 +139,7 @@ impl Control {
             }
             self.with_scheduler(|scheduler, now| scheduler.tick(now));
             self.end_abandoned_apps().await;
+            self.forget_old_builds();
         }
     }
 

@@ -197,6 +197,12 @@ pub fn pool_spec(registry: &Registry, function: &rec::Function) -> Option<PoolSp
 
 /// The GPUs that would do, in the order of preference.
 fn gpus(registry: &Registry, function: &rec::Function) -> Vec<GpuDemand> {
+    if let Some(binding) = &function.binding
+        && binding.options.as_ref().is_none_or(|options| options.resources.is_none())
+        && let Some(base) = registry.function(&binding.function_id)
+    {
+        return gpus(registry, &base);
+    }
     if function.binding.is_none()
         && let Some(data) = &function.data
         && data.ranked_functions.len() > 1

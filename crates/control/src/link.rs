@@ -30,9 +30,14 @@ impl wp::worker_link_server::WorkerLink for Control {
         };
         let worker_id = hello.worker_id.clone();
         let (orders, stream) = mpsc::channel(ORDERS);
-        self.links.attach(&worker_id, orders.clone());
+        let replaced = self.links.attach(&worker_id, orders.clone());
         tracing::info!(worker = worker_id, cores = f64::from(hello.milli_cpu) / 1000.0, "worker attached");
-        self.with_scheduler(|scheduler, now| scheduler.attach_worker(node(hello), now));
+        self.with_scheduler(|scheduler, now| {
+            if replaced {
+                scheduler.detach_worker(&worker_id, now);
+            }
+            scheduler.attach_worker(node(hello), now);
+        });
         let control = self.clone();
         tokio::spawn(async move {
             while let Some(Ok(report)) = reports.next().await {

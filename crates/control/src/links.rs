@@ -44,9 +44,14 @@ pub struct Links {
 }
 
 impl Links {
-    /// A worker attached; its orders go to `orders`.
-    pub(crate) fn attach(&self, worker_id: &str, orders: mpsc::Sender<wp::Order>) {
-        lock(&self.workers).insert(worker_id.to_owned(), orders);
+    /// A worker attached; its orders go to `orders`. True when it takes the place of a link whose
+    /// end was not noticed yet: what ran over that one has ended.
+    pub(crate) fn attach(&self, worker_id: &str, orders: mpsc::Sender<wp::Order>) -> bool {
+        let replaced = lock(&self.workers).insert(worker_id.to_owned(), orders).is_some();
+        if replaced {
+            lock(&self.steps).retain(|_, waiter| waiter.worker_id != worker_id);
+        }
+        replaced
     }
 
     /// A worker has gone: its steps fail. False when a newer link of the same worker is there.

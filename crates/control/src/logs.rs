@@ -7,8 +7,10 @@ use tokio::sync::watch;
 
 use crate::clock::Seconds;
 
-/// Bytes of text kept for one log. Older entries go first.
+/// Bytes kept for one log. Older entries go first.
 const KEEP_BYTES: usize = 32 << 20;
+/// Bytes that an entry takes beside its text: programs write a few letters at a time.
+const ENTRY_BYTES: usize = 256;
 
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub enum Source {
 /// One piece of a log.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its number; grows by one.
+    /// Its number; grows by one within a log.
     pub number: u64,
     /// The text, with its line ends.
     pub text: String,
@@ -49,11 +51,11 @@ struct Log {
     partial: HashMap<(String, bool), Vec<u8>>,
 }
 
-impl Default for Log {
-    fn default() -> Self {
+impl Log {
+    fn new(first: u64) -> Self {
         Self {
             entries: VecDeque::new(),
-            next: 1,
+            next: first,
             bytes: 0,
             done: false,
             change: watch::Sender::new(0),
@@ -74,15 +76,22 @@ pub struct Page {
 }
 
 /// All logs by the id of their app or image.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Logs {
     logs: Mutex<HashMap<String, Log>>,
+    first: u64,
 }
 
 /// Entries of one page.
 const PAGE: usize = 512;
 
 impl Logs {
+    /// No logs. Their entries will be numbered from `first` on, which must be above all numbers of
+    /// earlier runs: a reader that comes with one of those misses nothing.
+    pub fn new(first: u64) -> Self {
+        Self { logs: Mutex::default(), first: first.max(1) }
+    }
+
     /// Appends words of the server, as a line.
     pub fn say(&self, id: &str, text: &str, at: Seconds) {
         let entry = Entry {
@@ -93,13 +102,13 @@ impl Logs {
             task_id: String::new(),
             function_id: String::new(),
         };
-        self.lock().entry(id.to_owned()).or_default().push(entry);
+        self.lock().entry(id.to_owned()).or_insert_with(|| Log::new(self.first)).push(entry);
     }
 
     /// Appends output of a container. A character that is cut at the end of `data` waits for its rest.
     pub fn append(&self, id: &str, task_id: &str, function_id: &str, source: Source, data: &[u8], at: Seconds) {
         let mut logs = self.lock();
-        let log = logs.entry(id.to_owned()).or_default();
+        let log = logs.entry(id.to_owned()).or_insert_with(|| Log::new(self.first));
         let key = (task_id.to_owned(), source == Source::Stderr);
         let mut bytes = log.partial.remove(&key).unwrap_or_default();
         bytes.extend_from_slice(data);
@@ -124,26 +133,34 @@ impl Logs {
     /// Nothing more will come.
     pub fn close(&self, id: &str) {
         let mut logs = self.lock();
-        let log = logs.entry(id.to_owned()).or_default();
+        let log = logs.entry(id.to_owned()).or_insert_with(|| Log::new(self.first));
         log.done = true;
         log.change.send_modify(|count| *count += 1);
     }
 
     /// Opens the log again, for a build that starts over.
     pub fn reset(&self, id: &str) {
-        self.lock().insert(id.to_owned(), Log::default());
+        let mut logs = self.lock();
+        let next = logs.get(id).map_or(self.first, |log| log.next);
+        logs.insert(id.to_owned(), Log::new(next));
+    }
+
+    /// Whether there is a log of this id.
+    pub fn contains(&self, id: &str) -> bool {
+        self.lock().contains_key(id)
     }
 
     /// The entries after number `after`.
     pub fn page(&self, id: &str, after: u64) -> Page {
         let mut logs = self.lock();
-        let log = logs.entry(id.to_owned()).or_default();
+        let log = logs.entry(id.to_owned()).or_insert_with(|| Log::new(self.first));
         let change = log.change.subscribe();
         let first = log.entries.front().map_or(log.next, |entry| entry.number);
         let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         let entries: Vec<Entry> = log.entries.iter().skip(skip).take(PAGE).cloned().collect();
         let last = entries.last().map_or(after, |entry| entry.number);
-        Page { done: log.done && last + 1 >= log.next, entries, change }
+        let read_out = log.entries.back().is_none_or(|newest| last >= newest.number);
+        Page { done: log.done && read_out, entries, change }
     }
 
     /// The last entries between two times, at most `limit`.
@@ -169,12 +186,12 @@ impl Log {
     fn push(&mut self, mut entry: Entry) {
         entry.number = self.next;
         self.next += 1;
-        self.bytes += entry.text.len();
+        self.bytes += entry.text.len() + ENTRY_BYTES;
         self.entries.push_back(entry);
         while self.bytes > KEEP_BYTES
             && let Some(old) = self.entries.pop_front()
         {
-            self.bytes -= old.text.len();
+            self.bytes -= old.text.len() + ENTRY_BYTES;
         }
         self.change.send_modify(|count| *count += 1);
     }
@@ -206,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_character_cut_between_two_pieces_arrives_whole() {
-        let logs = Logs::default();
+        let logs = Logs::new(1);
         let bytes = "aé€😀z".as_bytes();
         for byte in bytes {
             logs.append("ap-1", "ta-1", "fu-1", Source::Stdout, &[*byte], 1.0);
@@ -216,7 +233,7 @@ mod tests {
 
     #[test]
     fn reading_from_an_entry_on_misses_and_repeats_nothing() {
-        let logs = Logs::default();
+        let logs = Logs::new(1);
         for n in 0..1200 {
             logs.append("ap-1", "ta-1", "fu-1", Source::Stdout, format!("{n}\n").as_bytes(), 1.0);
         }
@@ -234,8 +251,37 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_comes_from_an_earlier_run_misses_nothing() {
+        let logs = Logs::new(1000);
+        logs.append("ap-1", "ta-1", "fu-1", Source::Stdout, b"after the restart", 1.0);
+        logs.close("ap-1");
+        let page = logs.page("ap-1", 500);
+        assert_eq!((text(&page).as_str(), page.done), ("after the restart", true));
+        logs.reset("ap-1");
+        logs.append("ap-1", "ta-2", "fu-1", Source::Stdout, b"once more", 2.0);
+        assert_eq!(text(&logs.page("ap-1", page.entries[0].number)), "once more");
+    }
+
+    #[test]
+    fn many_short_entries_are_bounded_too() {
+        let logs = Logs::new(1);
+        for _ in 0..200_000 {
+            logs.append("ap-1", "ta-1", "fu-1", Source::Stdout, b"x", 1.0);
+        }
+        assert!(logs.between("ap-1", 0.0, 2.0, usize::MAX).len() <= KEEP_BYTES / ENTRY_BYTES);
+    }
+
+    #[test]
+    fn an_empty_log_that_is_closed_is_done() {
+        let logs = Logs::new(1000);
+        assert!(!logs.page("ap-1", 0).done);
+        logs.close("ap-1");
+        assert!(logs.page("ap-1", 0).done);
+    }
+
+    #[test]
     fn bytes_that_are_no_text_do_not_hold_back_what_follows() {
-        let logs = Logs::default();
+        let logs = Logs::new(1);
         logs.append("ap-1", "ta-1", "fu-1", Source::Stdout, &[0xFF, b'a', 0x80], 1.0);
         assert_eq!(text(&logs.page("ap-1", 0)), "\u{FFFD}a\u{FFFD}");
     }

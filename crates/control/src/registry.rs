@@ -109,13 +109,15 @@ impl Registry {
         read(&self.apps).values().cloned().collect()
     }
 
-    /// The app that is deployed under `name`.
+    /// The app that is deployed under `name`. After a crash between a deployment and the stop of
+    /// the one before there can be two: the newer one counts.
     pub fn deployed_app(&self, name: &str, environment: &str) -> Option<Arc<rec::App>> {
         read(&self.apps)
             .values()
-            .find(|app| {
+            .filter(|app| {
                 app.name == name && app.environment == environment && app.state() == pb::AppState::Deployed
             })
+            .max_by(|a, b| a.deployed_at.total_cmp(&b.deployed_at))
             .cloned()
     }
 

@@ -49,13 +49,16 @@ impl Control {
     /// Waits until the call has its output and the container has gone.
     async fn build_outcome(&self, call_id: &str, pool_id: &str) -> (Option<pb::GenericResult>, Option<Ending>) {
         loop {
-            let (output, ending, mut change) = self.with_scheduler(|scheduler, _| {
+            let (output, ending, mut change, alone) = self.with_scheduler(|scheduler, _| {
                 let call = scheduler.call(call_id);
                 let output = call.and_then(|call| call.page(0, 1, None).outputs.pop());
                 let ending = scheduler.pool(pool_id).and_then(|pool| pool.last_ending.clone());
-                (output, ending, call.map(crate::scheduler::Call::watch))
+                // Stopped before a container was decided: none will ever end.
+                let alone = !scheduler.live_tasks().any(|task| task.pool_id == pool_id);
+                (output, ending, call.map(crate::scheduler::Call::watch), alone)
             });
             match (&output, &ending, &mut change) {
+                (Some(_), _, _) if alone => return (output.and_then(|output| output.result), ending),
                 (Some(_), Some(_), _) | (_, _, None) => return (output.and_then(|output| output.result), ending),
                 (_, _, Some(change)) => {
                     // An error means that the call is gone, which the next round finds.
@@ -67,13 +70,13 @@ impl Control {
 }
 
 fn judge(output: Option<pb::GenericResult>, ending: Option<Ending>) -> Result<String, BuildError> {
-    let (Some(output), Some(ending)) = (output, ending) else {
-        return Err(BuildError::Function("the build was stopped before its function returned".into()));
-    };
+    let stopped = || BuildError::Function("the build was stopped before its function returned".into());
+    let output = output.ok_or_else(stopped)?;
     if output.status() != pb::generic_result::GenericStatus::Success {
         let text = if output.traceback.is_empty() { output.exception } else { output.traceback };
         return Err(BuildError::Function(format!("the build function failed:\n{text}")));
     }
+    let ending = ending.ok_or_else(stopped)?;
     match (ending.outcome, ending.snapshot, ending.commit_error) {
         (Outcome::Exit(0), Some(snapshot), _) => Ok(snapshot),
         (Outcome::Exit(0), None, error) => Err(BuildError::Function(format!(

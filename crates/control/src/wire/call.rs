@@ -6,7 +6,7 @@ use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use tonic::Status;
 
-use super::{Answers, LONG_POLL, missing};
+use super::{Answers, LONG_POLL, log, missing};
 use crate::auth::Caller;
 use crate::control::Control;
 use crate::functions::{self, Route};
@@ -102,7 +102,9 @@ impl Control {
         _: &Caller,
         request: pb::FunctionGetOutputsRequest,
     ) -> Result<pb::FunctionGetOutputsResponse, Status> {
-        let cursor = request.last_entry_id.split('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        // After a restart outputs lie in another order: one who read some before reads all again.
+        let cursor = log::entry_number(&request.last_entry_id).checked_sub(self.first_entry);
+        let cursor = cursor.and_then(|past| usize::try_from(past).ok()).unwrap_or(0);
         let limit = usize::try_from(request.max_values).ok().filter(|most| *most > 0).unwrap_or(PAGE);
         let range = request.start_idx.zip(request.end_idx);
         let started = tokio::time::Instant::now();
@@ -128,7 +130,7 @@ impl Control {
             }
             return Ok(pb::FunctionGetOutputsResponse {
                 idxs: page.outputs.iter().map(|output| output.idx).collect(),
-                last_entry_id: format!("{}-0", page.next),
+                last_entry_id: format!("{}-0", self.first_entry + page.next as u64),
                 num_unfinished_inputs: i32::try_from(page.unfinished).unwrap_or(i32::MAX),
                 outputs: page.outputs,
             });

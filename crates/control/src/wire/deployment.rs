@@ -54,8 +54,20 @@ impl Control {
         Ok(pb::AppGetLayoutResponse { app_layout: Some(self.layout(&app)) })
     }
 
+    /// The app `id` to be changed: one that was stopped, by somebody or because its client fell
+    /// silent, doesn't come back.
+    fn open_app(&self, id: &str) -> Result<rec::App, Status> {
+        let app = self.registry.app(id).ok_or_else(|| missing("app", id))?;
+        match app.state() {
+            pb::AppState::Stopping | pb::AppState::Stopped => {
+                Err(Status::failed_precondition(format!("the app {id} was stopped; run or deploy it again")))
+            }
+            _ => Ok((*app).clone()),
+        }
+    }
+
     /// The app `id`; a container gets its own only.
-    fn own_app(&self, caller: &Caller, id: &str) -> Result<std::sync::Arc<rec::App>, Status> {
+    pub(super) fn own_app(&self, caller: &Caller, id: &str) -> Result<std::sync::Arc<rec::App>, Status> {
         if let Identity::Task { task_id } = &caller.identity {
             let own = self.with_scheduler(|scheduler, _| scheduler.task(task_id).map(|task| task.app_id.clone()));
             if own.as_deref() != Some(id) {
@@ -70,17 +82,17 @@ impl Control {
         _: &Caller,
         request: pb::AppSetObjectsRequest,
     ) -> Result<(), Status> {
-        let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
-        let mut app = (*app).clone();
+        let mut app = self.open_app(&request.app_id)?;
         let (functions, classes) =
             request.indexed_object_ids.into_iter().partition(|(_, id)| id.starts_with("fu-"));
         app.function_ids = functions;
         app.class_ids = classes;
-        let app = self.registry.put_app(app).await?;
         self.tie_classes(&app).await?;
+        let app = self.registry.put_app(app).await?;
         if request.new_app_state != 0 {
             self.set_app_state(&app.id, state(request.new_app_state)?).await?;
         }
+        self.refresh_pools(&app.id);
         Ok(())
     }
 
@@ -89,7 +101,7 @@ impl Control {
         _: &Caller,
         request: pb::AppDeployRequest,
     ) -> Result<pb::AppDeployResponse, Status> {
-        self.deploy(&request.app_id, &request.name).await?;
+        self.deploy(self.open_app(&request.app_id)?, &request.name).await?;
         Ok(pb::AppDeployResponse { url: self.app_url(&request.app_id) })
     }
 
@@ -98,37 +110,37 @@ impl Control {
         _: &Caller,
         request: pb::AppPublishRequest,
     ) -> Result<pb::AppPublishResponse, Status> {
-        let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
+        let mut app = self.open_app(&request.app_id)?;
         let state = state(request.app_state)?;
-        let mut app = (*app).clone();
         app.function_ids = request.function_ids;
         app.class_ids = request.class_ids;
         app.tags.extend(request.tags);
-        let app = self.registry.put_app(app).await?;
+        let app_id = app.id.clone();
         self.tie_classes(&app).await?;
         let mut deployed_at = 0.0;
         if state == pb::AppState::Deployed {
-            deployed_at = self.deploy(&app.id, &request.name).await?;
+            deployed_at = self.deploy(app, &request.name).await?;
         } else {
-            self.set_app_state(&app.id, state).await?;
+            self.registry.put_app(app).await?;
+            self.set_app_state(&app_id, state).await?;
         }
-        Ok(pb::AppPublishResponse { url: self.app_url(&app.id), deployed_at, ..Default::default() })
+        self.refresh_pools(&app_id);
+        Ok(pb::AppPublishResponse { url: self.app_url(&app_id), deployed_at, ..Default::default() })
     }
 
-    /// Gives an app its name. Another app of that name is replaced. Answers with the time.
-    async fn deploy(&self, app_id: &str, name: &str) -> Result<f64, Status> {
-        let app = self.registry.app(app_id).ok_or_else(|| missing("app", app_id))?;
+    /// Writes an app under its name, all of the deployment in one row. Another app of that name is
+    /// replaced. Answers with the time.
+    async fn deploy(&self, mut app: rec::App, name: &str) -> Result<f64, Status> {
         if name.is_empty() {
             return Err(Status::invalid_argument("an app is deployed under a name; none was given"));
         }
         let previous = self.registry.deployed_app(name, &app.environment);
-        let mut app = (*app).clone();
         name.clone_into(&mut app.name);
         app.set_state(pb::AppState::Deployed);
         app.deployed_at = self.clock.now();
         app.version += 1;
         let app = self.registry.put_app(app).await?;
-        self.forget_heartbeat(app_id);
+        self.forget_heartbeat(&app.id);
         if let Some(previous) = previous
             && previous.id != app.id
         {

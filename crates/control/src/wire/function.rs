@@ -191,11 +191,12 @@ impl Control {
 
     pub(super) async fn function_get_serialized(
         &self,
-        _: &Caller,
+        caller: &Caller,
         request: pb::FunctionGetSerializedRequest,
     ) -> Result<pb::FunctionGetSerializedResponse, Status> {
         let function =
             self.registry.function(&request.function_id).ok_or_else(|| missing("function", &request.function_id))?;
+        self.own_app(caller, &function.app_id)?;
         let definition = functions::definition(&self.registry, &function)
             .ok_or_else(|| missing("the definition of function", &request.function_id))?;
         Ok(pb::FunctionGetSerializedResponse {

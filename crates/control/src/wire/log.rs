@@ -3,7 +3,7 @@
 use homeport_proto::client as pb;
 use tonic::Status;
 
-use super::{Answers, LONG_POLL, call, missing};
+use super::{Answers, call, missing};
 use crate::auth::Caller;
 use crate::control::Control;
 use crate::logs::{Entry, Source};
@@ -20,10 +20,16 @@ impl Control {
         }
         let control = self.clone();
         let mut last = entry_number(&request.last_entry_id);
-        let timeout = if request.timeout > 0.0 { request.timeout.into() } else { LONG_POLL };
-        let deadline = tokio::time::Instant::now() + call::seconds(timeout);
+        // No time is what one asks who wants only what is there.
+        let deadline = tokio::time::Instant::now() + call::seconds(request.timeout.into());
         Ok(Box::pin(async_stream::stream! {
             loop {
+                // The log of an app that ended long ago is gone, and nothing will come any more.
+                let ended = control.registry.app(&app_id).is_none_or(|app| app.state() == pb::AppState::Stopped);
+                if ended && !control.logs.contains(&app_id) {
+                    yield Ok(pb::TaskLogsBatch { app_done: true, ..Default::default() });
+                    return;
+                }
                 let mut page = control.logs.page(&app_id, last);
                 for entry in &page.entries {
                     last = entry.number;
