@@ -87,6 +87,7 @@ service! {
         app_stop(pb::AppStopRequest) -> ();
         app_list(pb::AppListRequest) -> pb::AppListResponse;
         app_get_by_deployment_name(pb::AppGetByDeploymentNameRequest) -> pb::AppGetByDeploymentNameResponse;
+        app_get_lifecycle(pb::AppGetLifecycleRequest) -> pb::AppGetLifecycleResponse;
         app_get_objects(pb::AppGetObjectsRequest) -> pb::AppGetObjectsResponse;
         app_get_layout(pb::AppGetLayoutRequest) -> pb::AppGetLayoutResponse;
         app_set_objects(pb::AppSetObjectsRequest) -> ();

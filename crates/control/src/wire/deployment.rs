@@ -25,6 +25,15 @@ impl Control {
         })
     }
 
+    pub(super) async fn app_get_lifecycle(
+        &self,
+        _: &Caller,
+        request: pb::AppGetLifecycleRequest,
+    ) -> Result<pb::AppGetLifecycleResponse, Status> {
+        let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
+        Ok(pb::AppGetLifecycleResponse { lifecycle: Some(lifecycle(&app)) })
+    }
+
     pub(super) async fn app_get_objects(
         &self,
         caller: &Caller,
