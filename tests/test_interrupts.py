@@ -1,38 +1,52 @@
 """What happens to containers when the user or the user's machine goes away."""
 
+import re
 import signal
 import time
+from typing import Callable, List
 
 import pytest
 
 from harness.client import Client
 from harness.waiting import wait_for
 
+Containers = Callable[[], List[str]]
 
-def test_control_c_ends_the_containers_at_once(client: Client) -> None:
+
+@pytest.fixture
+def own_containers(client: Client) -> Containers:
+    """The containers that came since the test began."""
+    before = set(client.server.containers())
+    return lambda: [process for process in client.server.containers() if process not in before]
+
+
+def test_control_c_ends_the_containers_at_once(client: Client, own_containers: Containers) -> None:
     running = client.begin_run("sleeping.py::main")
     try:
         running.wait_for_line("asleep", 60)
-        assert client.server.containers(), "the function runs, but no container process is to be seen"
+        assert own_containers(), "the function runs, but no container process is to be seen"
         running.signal(signal.SIGINT)
-        wait_for("end of the containers", lambda: not client.server.containers(), 10)
+        wait_for("end of the containers", lambda: not own_containers(), 10)
         ended = running.wait(30)
         assert "slept" not in ended.output
     finally:
         running.end()
 
 
-def test_a_detached_app_outlives_its_client(client: Client) -> None:
-    started = client.begin("-m", "modal", "run", "--detach", "sleeping.py::main", "--seconds", "12")
+def test_a_detached_app_outlives_its_client_until_it_is_stopped(client: Client, own_containers: Containers) -> None:
+    started = client.begin("-m", "modal", "run", "--detach", "sleeping.py::main")
     try:
         started.wait_for_line("asleep", 60)
         started.signal(signal.SIGKILL)
         started.wait(10)
+        app = re.search(r"\bap-[A-Za-z0-9]{22}\b", started.output)
+        assert app, started.output
         time.sleep(3)
-        assert client.server.containers(), "the container ended together with its client"
+        assert own_containers(), "the container ended together with its client"
+        client.app_command("stop", app[0], by_name=False)
+        wait_for("end of the containers", lambda: not own_containers(), 10)
     finally:
         started.end()
-    wait_for("end of the detached call", lambda: not client.server.containers(), 120)
 
 
 def test_a_spawned_call_of_a_detached_run_can_be_read_later(client: Client) -> None:
@@ -43,12 +57,12 @@ def test_a_spawned_call_of_a_detached_run_can_be_read_later(client: Client) -> N
 
 
 @pytest.mark.once
-def test_an_ephemeral_app_whose_client_vanished_is_ended(client: Client) -> None:
+def test_an_ephemeral_app_whose_client_vanished_is_ended(client: Client, own_containers: Containers) -> None:
     running = client.begin_run("sleeping.py::main")
     try:
         running.wait_for_line("asleep", 60)
         running.signal(signal.SIGKILL)
         running.wait(10)
-        wait_for("end of the abandoned app's containers", lambda: not client.server.containers(), 150, pause=1)
+        wait_for("end of the abandoned app's containers", lambda: not own_containers(), 150, pause=1)
     finally:
         running.end()

@@ -138,6 +138,8 @@ class Client:
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
+            # A suite that runs in the background of a shell ignores SIGINT, and the client would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         return Running(process, command)
 
