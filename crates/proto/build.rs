@@ -3,17 +3,11 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        [
-            "modal/client/service.proto",
-            "homeport/worker/v1/worker.proto",
-            "homeport/record/v1/record.proto",
-        ],
+        ["modal/client/service.proto", "homeport/worker/v1/worker.proto", "homeport/record/v1/record.proto"],
         ["proto"],
     )?;
     write_methods(&files)?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(files)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
     Ok(())
 }
 

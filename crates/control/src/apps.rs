@@ -104,8 +104,12 @@ impl Control {
             class_ids: app.class_ids.clone(),
             ..Default::default()
         };
-        let functions: Vec<_> =
-            self.registry.functions_of(&app.id).into_iter().filter(|function| function.binding.is_none()).collect();
+        let functions: Vec<_> = self
+            .registry
+            .functions_of(&app.id)
+            .into_iter()
+            .filter(|function| function.binding.is_none())
+            .collect();
         for function in &functions {
             layout.objects.push(self.function_object(function));
         }

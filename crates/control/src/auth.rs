@@ -70,7 +70,11 @@ pub struct Trusted {
 }
 
 /// Lets through who may call, with [`Caller`] and [`Identity`] attached to the request.
-pub async fn authenticate(State(control): State<Control>, mut request: Request<Body>, next: Next) -> Response {
+pub async fn authenticate(
+    State(control): State<Control>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
     let identity = match control.identify(request.headers()).await {
         Ok(identity) => identity,
         Err(status) => return status.into_http::<Body>().into_response(),
@@ -114,7 +118,8 @@ impl Control {
                 None => Identity::Worker,
             });
         }
-        let (Some(id), Some(secret)) = (text(headers, "x-modal-token-id"), text(headers, "x-modal-token-secret"))
+        let (Some(id), Some(secret)) =
+            (text(headers, "x-modal-token-id"), text(headers, "x-modal-token-secret"))
         else {
             return Err(Status::unauthenticated(
                 "no token was sent: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, which `homeport env` prints",
@@ -156,7 +161,9 @@ impl Control {
     async fn unknown_method(&self, client_version: &str, method: &str) -> Status {
         let now = (self.clock.now() * 1000.0) as i64;
         match unknown_methods::note(self.registry.meta(), client_version, method, now).await {
-            Ok(true) => tracing::warn!(client = client_version, method, "a client called a method that is not there"),
+            Ok(true) => {
+                tracing::warn!(client = client_version, method, "a client called a method that is not there")
+            }
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, method, "an unknown method could not be noted"),
         }

@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 
 use crate::clock::Seconds;
 use crate::control::Control;
@@ -72,6 +75,12 @@ pub struct Builds {
     functions: Mutex<HashMap<String, String>>,
     /// When the builds that are over ended.
     ended: Mutex<HashMap<String, Seconds>>,
+    counts: Family<Built, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Built {
+    result: &'static str,
 }
 
 /// What is known of a layer.
@@ -87,6 +96,11 @@ pub(crate) enum LayerState {
 }
 
 impl Builds {
+    /// Adds the count of builds to the metrics of the server.
+    pub(crate) fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        registry.register("image_builds", "Image layers that were built, by result", self.counts.clone());
+    }
+
     /// The image whose build runs this function.
     pub(crate) fn image_of(&self, function_id: &str) -> Option<String> {
         lock(&self.functions).get(function_id).cloned()
@@ -153,7 +167,9 @@ impl Control {
     async fn build(&self, image_id: &str, request: pb::ImageGetOrCreateRequest, cache_key: String) {
         let started = self.clock.now();
         let built = match request.image.as_ref() {
-            Some(image) if image.build_function.is_some() => self.run_build_function(image_id, &request, image).await,
+            Some(image) if image.build_function.is_some() => {
+                self.run_build_function(image_id, &request, image).await
+            }
             Some(image) => self.run_build_steps(image_id, &request, image).await,
             None => Err(BuildError::Request("the request holds no image".into())),
         };
@@ -171,6 +187,8 @@ impl Control {
             }
             Err(error) => Err(error),
         };
+        let result = if saved.is_ok() { "success" } else { "failure" };
+        self.builds.counts.get_or_create(&Built { result }).inc();
         match saved {
             Ok(()) => {
                 let seconds = self.clock.now() - started;

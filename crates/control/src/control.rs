@@ -108,7 +108,9 @@ impl Control {
     async fn resume(&self) -> Result<(), RegistryError> {
         for app in self.registry.apps() {
             match app.state() {
-                pb::AppState::Ephemeral | pb::AppState::Initializing | pb::AppState::Detached => self.beat(&app.id),
+                pb::AppState::Ephemeral | pb::AppState::Initializing | pb::AppState::Detached => {
+                    self.beat(&app.id)
+                }
                 pb::AppState::Stopping => {
                     self.finish_app(&app.id).await;
                     continue;

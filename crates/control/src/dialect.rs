@@ -21,7 +21,6 @@ pub enum BlobAnswer {
     Plural,
 }
 
-
 /// What one range of client versions expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialect {
@@ -45,11 +44,7 @@ impl Dialect {
             digits.parse::<u32>().unwrap_or(0)
         });
         let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        let row = |builder_version, arguments, blob_answer| Self {
-            builder_version,
-            arguments,
-            blob_answer,
-        };
+        let row = |builder_version, arguments, blob_answer| Self { builder_version, arguments, blob_answer };
         match number {
             (0, ..=63) => row("2024.04", Arguments::CommandLine, BlobAnswer::Singular),
             (0, _) => row("2024.10", Arguments::File, BlobAnswer::Singular),

@@ -52,9 +52,16 @@ impl Durable {
     }
 
     /// Writes an output.
-    pub async fn save_output(&self, call_id: &str, item: &pb::FunctionGetOutputsItem) -> Result<(), QueryError> {
-        let output =
-            outputs::Output { call_id: call_id.to_owned(), entry: item.idx.into(), record: item.encode_to_vec() };
+    pub async fn save_output(
+        &self,
+        call_id: &str,
+        item: &pb::FunctionGetOutputsItem,
+    ) -> Result<(), QueryError> {
+        let output = outputs::Output {
+            call_id: call_id.to_owned(),
+            entry: item.idx.into(),
+            record: item.encode_to_vec(),
+        };
         outputs::put(&self.meta, &output).await
     }
 
@@ -72,7 +79,11 @@ impl Durable {
             let mut new = Vec::new();
             for input in inputs::list_by_call(&self.meta, &row.id).await? {
                 let payload = pb::FunctionInput::decode(input.record.as_slice()).map_err(damaged)?;
-                new.push(NewInput { id: input.id, idx: i32::try_from(input.idx).unwrap_or(i32::MAX), payload });
+                new.push(NewInput {
+                    id: input.id,
+                    idx: i32::try_from(input.idx).unwrap_or(i32::MAX),
+                    payload,
+                });
             }
             let mut done = Vec::new();
             for output in outputs::list_by_call(&self.meta, &row.id, -1).await? {

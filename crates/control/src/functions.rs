@@ -160,10 +160,9 @@ pub struct Route {
 /// The route of inputs of `function`.
 pub fn route(registry: &Registry, function: &rec::Function) -> Route {
     match definition(registry, function) {
-        Some(definition) if !definition.use_function_id.is_empty() => Route {
-            pool_id: definition.use_function_id,
-            method: Some(definition.use_method_name),
-        },
+        Some(definition) if !definition.use_function_id.is_empty() => {
+            Route { pool_id: definition.use_function_id, method: Some(definition.use_method_name) }
+        }
         _ => Route { pool_id: function.id.clone(), method: None },
     }
 }
@@ -184,7 +183,8 @@ pub fn pool_spec(registry: &Registry, function: &rec::Function) -> Option<PoolSp
         concurrency: definition.max_concurrent_inputs.max(definition.target_concurrent_inputs).max(1),
         max_containers: (max > 0).then_some(max),
         min_containers: autoscaler.min_containers.unwrap_or(definition.warm_pool_size),
-        idle: or(autoscaler.scaledown_window.unwrap_or(definition.task_idle_timeout_secs), DEFAULT_IDLE).into(),
+        idle: or(autoscaler.scaledown_window.unwrap_or(definition.task_idle_timeout_secs), DEFAULT_IDLE)
+            .into(),
         timeout: timeout.into(),
         startup_timeout: or(definition.startup_timeout_secs, timeout.max(DEFAULT_TIMEOUT)).into(),
         milli_cpu: or(resources.milli_cpu, DEFAULT_MILLI_CPU),
@@ -209,7 +209,10 @@ fn gpus(registry: &Registry, function: &rec::Function) -> Vec<GpuDemand> {
     {
         let mut ranked: Vec<_> = data.ranked_functions.iter().collect();
         ranked.sort_by_key(|ranked| ranked.rank);
-        return ranked.iter().filter_map(|ranked| gpu(ranked.function.as_ref()?.resources.as_ref()?)).collect();
+        return ranked
+            .iter()
+            .filter_map(|ranked| gpu(ranked.function.as_ref()?.resources.as_ref()?))
+            .collect();
     }
     definition(registry, function)
         .and_then(|definition| definition.resources)

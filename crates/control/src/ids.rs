@@ -42,11 +42,7 @@ pub fn derived(prefix: &str, parts: &[&[u8]]) -> String {
 }
 
 fn spell(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(LENGTH)
-        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
-        .collect()
+    bytes.iter().take(LENGTH).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ impl Control {
             .function(&launch.function_id)
             .ok_or_else(|| format!("function {} does not exist any more", launch.function_id))?;
         let definition = functions::definition(&self.registry, &function).ok_or("it was never defined")?;
-        let app = self.registry.app(&function.app_id).ok_or_else(|| format!("app {} is gone", function.app_id))?;
+        let app =
+            self.registry.app(&function.app_id).ok_or_else(|| format!("app {} is gone", function.app_id))?;
         let image = self
             .registry
             .image(&definition.image_id)
@@ -103,7 +104,8 @@ impl Control {
     ) -> Result<Vec<String>, String> {
         let mut layers = Vec::new();
         for mount_id in definition.mount_ids.iter().rev() {
-            let mount = self.registry.mount(mount_id).ok_or_else(|| format!("mount {mount_id} does not exist"))?;
+            let mount =
+                self.registry.mount(mount_id).ok_or_else(|| format!("mount {mount_id} does not exist"))?;
             if mount.client_version.is_empty() && !layers.contains(&mount.snapshot) {
                 layers.push(mount.snapshot.clone());
             }

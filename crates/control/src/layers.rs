@@ -35,7 +35,12 @@ impl ClientLayers {
 
 impl Control {
     /// The layer with client `version` for containers of `image`, made if it isn't there.
-    pub(crate) async fn client_layer(&self, version: &str, image: &rec::Image, log_id: &str) -> Result<String, String> {
+    pub(crate) async fn client_layer(
+        &self,
+        version: &str,
+        image: &rec::Image,
+        log_id: &str,
+    ) -> Result<String, String> {
         let python = self.python_of(image).await?;
         let builder = if dialect::image_holds_dependencies(&image.builder_version) {
             "-".to_owned()
@@ -44,9 +49,21 @@ impl Control {
         };
         let key = format!("client layer {LAYOUT} {version} {python} {builder}");
         let argv = ["python", "/__modal/client_layer.py", version, &builder].map(str::to_owned).to_vec();
-        self.cached_command(&key, image, argv, "client_layer.py", include_str!("layers/client_layer.py"), "/pkg", || {
-            self.logs.say(log_id, &format!("Installing the client {version} for {python}, once…"), self.clock.now());
-        })
+        self.cached_command(
+            &key,
+            image,
+            argv,
+            "client_layer.py",
+            include_str!("layers/client_layer.py"),
+            "/pkg",
+            || {
+                self.logs.say(
+                    log_id,
+                    &format!("Installing the client {version} for {python}, once…"),
+                    self.clock.now(),
+                );
+            },
+        )
         .await
         .map_err(|error| format!("the client package {version} could not be installed: {error}"))
     }
@@ -97,17 +114,22 @@ impl Control {
                 env: config.env.into_iter().collect(),
                 workdir: "/".to_owned(),
                 keep_only: vec![keep.to_owned()],
-                files: vec![wp::File { path: format!("/__modal/{file}"), data: script.as_bytes().to_vec().into() }],
+                files: vec![wp::File {
+                    path: format!("/__modal/{file}"),
+                    data: script.as_bytes().to_vec().into(),
+                }],
                 ..Default::default()
             };
             let step_id = ids::fresh(&*self.entropy, "bs");
             let step = wp::run_step::Step::RunCommand(command);
             let log = format!("layer {key}");
             let outcome = self.links.run_step(&step_id, step, Some(log.clone())).await;
-            let output: String = self.logs.page(&log, 0).entries.iter().map(|entry| entry.text.as_str()).collect();
+            let output: String =
+                self.logs.page(&log, 0).entries.iter().map(|entry| entry.text.as_str()).collect();
             self.logs.forget(&log);
             let result = outcome.map_err(|error| format!("{error}\n{output}").trim().to_owned())?;
-            let step = steps::Step { cache_key: key.to_owned(), snapshot: result.snapshot, config: Vec::new() };
+            let step =
+                steps::Step { cache_key: key.to_owned(), snapshot: result.snapshot, config: Vec::new() };
             steps::put(meta, &step).await.map_err(|error| error.to_string())?;
             Ok(step.snapshot)
         };

@@ -25,7 +25,8 @@ impl wp::worker_link_server::WorkerLink for Control {
             return Err(Status::unauthenticated("only workers of this server may attach"));
         }
         let mut reports = request.into_inner();
-        let Some(Ok(wp::Report { report: Some(wp::report::Report::Hello(hello)) })) = reports.next().await else {
+        let Some(Ok(wp::Report { report: Some(wp::report::Report::Hello(hello)) })) = reports.next().await
+        else {
             return Err(Status::invalid_argument("the first report of a worker is its hello"));
         };
         let worker_id = hello.worker_id.clone();
@@ -86,7 +87,14 @@ impl Control {
             return;
         };
         let log_id = self.builds.image_of(&pool_id).unwrap_or(app_id);
-        self.logs.append(&log_id, &output.task_id, &pool_id, source(output.stream()), &output.data, output.at);
+        self.logs.append(
+            &log_id,
+            &output.task_id,
+            &pool_id,
+            source(output.stream()),
+            &output.data,
+            output.at,
+        );
     }
 }
 

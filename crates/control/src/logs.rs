@@ -106,7 +106,15 @@ impl Logs {
     }
 
     /// Appends output of a container. A character that is cut at the end of `data` waits for its rest.
-    pub fn append(&self, id: &str, task_id: &str, function_id: &str, source: Source, data: &[u8], at: Seconds) {
+    pub fn append(
+        &self,
+        id: &str,
+        task_id: &str,
+        function_id: &str,
+        source: Source,
+        data: &[u8],
+        at: Seconds,
+    ) {
         let mut logs = self.lock();
         let log = logs.entry(id.to_owned()).or_insert_with(|| Log::new(self.first));
         let key = (task_id.to_owned(), source == Source::Stderr);
@@ -167,7 +175,8 @@ impl Logs {
     pub fn between(&self, id: &str, since: Seconds, until: Seconds, limit: usize) -> Vec<Entry> {
         let logs = self.lock();
         let Some(log) = logs.get(id) else { return Vec::new() };
-        let found: Vec<&Entry> = log.entries.iter().filter(|entry| entry.at >= since && entry.at <= until).collect();
+        let found: Vec<&Entry> =
+            log.entries.iter().filter(|entry| entry.at >= since && entry.at <= until).collect();
         found.iter().skip(found.len().saturating_sub(limit)).map(|entry| (*entry).clone()).collect()
     }
 

@@ -39,7 +39,11 @@ impl Control {
 }
 
 /// The page of an app.
-pub async fn app(State(control): State<Control>, Path(app_id): Path<String>, Query(key): Query<Key>) -> Response {
+pub async fn app(
+    State(control): State<Control>,
+    Path(app_id): Path<String>,
+    Query(key): Query<Key>,
+) -> Response {
     let known = control.registry.app(&app_id);
     let may_look = bool::from(key.key.as_bytes().ct_eq(control.page_key(&app_id).as_bytes()));
     match known {
@@ -112,7 +116,10 @@ fn starts_table(control: &Control, app: &rec::App) -> String {
         let mut bar = String::new();
         for (class, seconds) in stages {
             let share = if total > 0.0 { seconds / total * 100.0 } else { 0.0 };
-            let _ = write!(bar, "<i class=\"{class}\" style=\"width:{share:.1}%\" title=\"{class} {seconds:.3} s\"></i>");
+            let _ = write!(
+                bar,
+                "<i class=\"{class}\" style=\"width:{share:.1}%\" title=\"{class} {seconds:.3} s\"></i>"
+            );
         }
         let phase = format!("{phase:?}").to_lowercase();
         let _ = write!(
@@ -134,9 +141,14 @@ fn starts_table(control: &Control, app: &rec::App) -> String {
 /// The stages of a start that are over, in seconds. Mount and network go on at the same time.
 fn stages(start: &StartRecord) -> Vec<(&'static str, f64)> {
     let worker = |name: &'static str| {
-        start.worker_micros.get(name).map(|micros| (name, std::time::Duration::from_micros(*micros).as_secs_f64()))
+        start
+            .worker_micros
+            .get(name)
+            .map(|micros| (name, std::time::Duration::from_micros(*micros).as_secs_f64()))
     };
-    let between = |class, from: Option<f64>, to: Option<f64>| from.zip(to).map(|(from, to)| (class, (to - from).max(0.0)));
+    let between = |class, from: Option<f64>, to: Option<f64>| {
+        from.zip(to).map(|(from, to)| (class, (to - from).max(0.0)))
+    };
     [
         worker("mount"),
         worker("network"),

@@ -169,7 +169,8 @@ impl Registry {
 
     /// The classes of an app.
     pub fn classes_of(&self, app_id: &str) -> Vec<Arc<rec::Class>> {
-        let mut found: Vec<_> = read(&self.classes).values().filter(|class| class.app_id == app_id).cloned().collect();
+        let mut found: Vec<_> =
+            read(&self.classes).values().filter(|class| class.app_id == app_id).cloned().collect();
         found.sort_by(|a, b| a.id.cmp(&b.id));
         found
     }
@@ -211,7 +212,13 @@ impl Registry {
         Ok(insert(&self.images, image.id.clone(), image))
     }
 
-    async fn put_object(&self, kind: &str, id: &str, app_id: &str, record: Vec<u8>) -> Result<(), RegistryError> {
+    async fn put_object(
+        &self,
+        kind: &str,
+        id: &str,
+        app_id: &str,
+        record: Vec<u8>,
+    ) -> Result<(), RegistryError> {
         let object = objects::Object {
             id: id.to_owned(),
             kind: kind.to_owned(),

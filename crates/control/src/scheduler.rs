@@ -12,6 +12,7 @@ mod effect;
 mod input;
 mod pool;
 mod scaling;
+mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -80,6 +81,7 @@ pub struct Scheduler {
     effects: Vec<Effect>,
     launched: u64,
     forget_at: Seconds,
+    tally: tally::Tally,
     /// The server ends: nothing new starts, and calls that survive it keep their inputs.
     closing: bool,
 }
@@ -141,5 +143,6 @@ impl Scheduler {
         self.expire_tasks(now);
         self.forget_finished(now);
         self.scale(now);
+        self.measure();
     }
 }

@@ -46,6 +46,12 @@ impl Control {
         starts
     }
 
+    /// Adds what the control plane counts to the metrics of the server.
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.with_scheduler(|scheduler, _| scheduler.register_metrics(registry));
+        self.builds.register_metrics(registry);
+    }
+
     /// The routes of the client's API and of the workers' API, behind authentication.
     pub fn routes(&self) -> Router {
         let client = ModalClientServer::new(self.clone())

@@ -109,8 +109,10 @@ impl Parts {
         let worker = Worker::new(options, store, fs, Arc::clone(&runtime), bases)?;
         let worker = tokio::spawn(worker.run(stop_worker.clone()));
 
+        let metrics = Metrics::default();
+        metrics.register(|registry| control.register_metrics(registry));
         let router = Router::new()
-            .merge(homeport_gateway::router(blobs, Metrics::default()))
+            .merge(homeport_gateway::router(blobs, metrics))
             .merge(control.routes())
             .merge(homeport_hub::router(hub));
         tracing::info!(%base_url, "parts are open");

@@ -54,9 +54,7 @@ const LARGE_FILE_ENDINGS: &[&str] = &[
 pub(crate) fn is_large_file(path: &str, size: u64) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     size > LARGE_FILE_BYTES
-        || LARGE_FILE_ENDINGS
-            .iter()
-            .any(|ending| name.ends_with(ending))
+        || LARGE_FILE_ENDINGS.iter().any(|ending| name.ends_with(ending))
         || name.contains("tfevents")
         || name.contains(".tar.")
         || path.starts_with("saved_model/")
@@ -135,17 +133,14 @@ pub(crate) fn tree_ids(files: &BTreeMap<String, ModelFile>) -> BTreeMap<String, 
         let body: Vec<u8> = lines.into_iter().flat_map(|(_, line)| line).collect();
         let mut hasher = Sha1::new_with_prefix(format!("tree {}\0", body.len()));
         hasher.update(&body);
-        ids.insert(
-            (*path).to_owned(),
-            GitId::from_bytes(hasher.finalize().into()),
-        );
+        ids.insert((*path).to_owned(), GitId::from_bytes(hasher.finalize().into()));
     }
     ids
 }
 
 const EMPTY_TREE: GitId = GitId::from_bytes([
-    0x4b, 0x82, 0x5d, 0xc6, 0x42, 0xcb, 0x6e, 0xb9, 0xa0, 0x60, 0xe5, 0x4b, 0xf8, 0xd6, 0x92, 0x88,
-    0xfb, 0xee, 0x49, 0x04,
+    0x4b, 0x82, 0x5d, 0xc6, 0x42, 0xcb, 0x6e, 0xb9, 0xa0, 0x60, 0xe5, 0x4b, 0xf8, 0xd6, 0x92, 0x88, 0xfb,
+    0xee, 0x49, 0x04,
 ]);
 
 enum Node {
@@ -155,11 +150,7 @@ enum Node {
 
 /// `directory/name`, or `name` where `directory` is the root.
 pub(crate) fn joined(directory: &str, name: &str) -> String {
-    if directory.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{directory}/{name}")
-    }
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
 }
 
 #[cfg(test)]
@@ -184,14 +175,8 @@ mod tests {
     #[test]
     fn blob_ids_are_those_of_git() {
         // `git hash-object` of an empty file and of "hello\n".
-        assert_eq!(
-            blob(b"").to_string(),
-            "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-        );
-        assert_eq!(
-            blob(b"hello\n").to_string(),
-            "ce013625030ba8dba906f756967f9e9ca394464a"
-        );
+        assert_eq!(blob(b"").to_string(), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
+        assert_eq!(blob(b"hello\n").to_string(), "ce013625030ba8dba906f756967f9e9ca394464a");
     }
 
     #[test]
@@ -203,38 +188,18 @@ mod tests {
             ("a.d/x".to_owned(), small_file(b"hello\n")),
         ]);
         let ids = tree_ids(&files);
-        assert_eq!(
-            ids.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["", "a", "a.d", "a/b"]
-        );
-        assert_eq!(
-            ids[""].to_string(),
-            "a04c5f39049ab29355f03d278cbc4107d3f96a6c"
-        );
-        assert_eq!(
-            ids["a"].to_string(),
-            "3a1db7138f7726dd81339a9d6f73c0c16b8ec12a"
-        );
+        assert_eq!(ids.keys().map(String::as_str).collect::<Vec<_>>(), ["", "a", "a.d", "a/b"]);
+        assert_eq!(ids[""].to_string(), "a04c5f39049ab29355f03d278cbc4107d3f96a6c");
+        assert_eq!(ids["a"].to_string(), "3a1db7138f7726dd81339a9d6f73c0c16b8ec12a");
         assert_eq!(tree_ids(&BTreeMap::new())[""], EMPTY_TREE);
     }
 
     #[test]
     fn weights_are_large_files_and_texts_are_not() {
-        for path in [
-            "model.safetensors",
-            "x/pytorch_model.bin",
-            "a.tar.gz",
-            "saved_model/v/x",
-        ] {
+        for path in ["model.safetensors", "x/pytorch_model.bin", "a.tar.gz", "saved_model/v/x"] {
             assert!(is_large_file(path, 1), "{path}");
         }
-        for path in [
-            "config.json",
-            "tokenizer.json",
-            "README.md",
-            "vocab.txt",
-            "bin",
-        ] {
+        for path in ["config.json", "tokenizer.json", "README.md", "vocab.txt", "bin"] {
             assert!(!is_large_file(path, LARGE_FILE_BYTES), "{path}");
             assert!(is_large_file(path, LARGE_FILE_BYTES + 1), "{path}");
         }

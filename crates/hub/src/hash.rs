@@ -56,10 +56,7 @@ impl<const N: usize> FromStr for HexHash<N> {
     type Err = ParseHashError;
 
     fn from_str(text: &str) -> Result<HexHash<N>, ParseHashError> {
-        let refused = || ParseHashError {
-            text: text.chars().take(80).collect(),
-            digits: 2 * N,
-        };
+        let refused = || ParseHashError { text: text.chars().take(80).collect(), digits: 2 * N };
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(refused());
         }

@@ -80,42 +80,23 @@ impl fmt::Debug for ReadAccess {
 /// The routes of the hub, to be merged into the server's. They own `/api/…` and
 /// `/…/resolve/…` and leave every other path alone.
 pub fn router(state: HubState) -> Router {
-    let mut router = Router::new()
-        .route("/api/models", get(info::list))
-        .route("/api/{*rest}", any(not_served));
+    let mut router =
+        Router::new().route("/api/models", get(info::list)).route("/api/{*rest}", any(not_served));
     for repo in ["{first}", "{first}/{second}"] {
         router = router
             .route(&format!("/api/models/{repo}"), get(info::model))
-            .route(
-                &format!("/api/models/{repo}/revision/{{revision}}"),
-                get(info::model),
-            )
+            .route(&format!("/api/models/{repo}/revision/{{revision}}"), get(info::model))
             .route(&format!("/api/models/{repo}/refs"), get(info::references))
-            .route(
-                &format!("/api/models/{repo}/tree/{{revision}}"),
-                get(tree::list),
-            )
-            .route(
-                &format!("/api/models/{repo}/tree/{{revision}}/{{*path}}"),
-                get(tree::list),
-            )
-            .route(
-                &format!("/api/models/{repo}/paths-info/{{revision}}"),
-                post(tree::paths_info),
-            )
-            .route(
-                &format!("/{repo}/resolve/{{revision}}/{{*path}}"),
-                get(resolve::file),
-            );
+            .route(&format!("/api/models/{repo}/tree/{{revision}}"), get(tree::list))
+            .route(&format!("/api/models/{repo}/tree/{{revision}}/{{*path}}"), get(tree::list))
+            .route(&format!("/api/models/{repo}/paths-info/{{revision}}"), post(tree::paths_info))
+            .route(&format!("/{repo}/resolve/{{revision}}/{{*path}}"), get(resolve::file));
     }
     // Models only: the library then reports that the repository does not exist, which is true.
     for kind in ["datasets", "spaces"] {
         router = router
             .route(&format!("/api/{kind}/{{*rest}}"), any(other_kind))
-            .route(
-                &format!("/{kind}/{{first}}/{{second}}/resolve/{{*rest}}"),
-                any(other_kind),
-            );
+            .route(&format!("/{kind}/{{first}}/{{second}}/resolve/{{*rest}}"), any(other_kind));
     }
     router
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -149,27 +149,14 @@ pub async fn import_model(
 ) -> Result<ImportOutcome, ImportError> {
     let directory = request.directory.clone();
     let stored = tokio::task::spawn_blocking(move || store_files(&store, &directory, &on_progress));
-    let (snapshot, files) = stored
-        .await
-        .map_err(|error| ImportError::Interrupted(error.to_string()))??;
+    let (snapshot, files) = stored.await.map_err(|error| ImportError::Interrupted(error.to_string()))??;
     let bytes = files.values().map(|file| file.size).sum();
     let count = files.len();
-    let commit = Commit {
-        hash: commit_hash(&snapshot),
-        snapshot,
-        created: request.now,
-        files,
-    };
+    let commit = Commit { hash: commit_hash(&snapshot), snapshot, created: request.now, files };
     let hash = commit.hash;
     let changed = move_branch(catalog, &request, commit).await?;
     tracing::info!(repo = %request.repo, branch = %request.branch, commit = %hash, files = count, bytes, changed, "model imported");
-    Ok(ImportOutcome {
-        commit: hash,
-        snapshot,
-        files: count,
-        bytes,
-        changed,
-    })
+    Ok(ImportOutcome { commit: hash, snapshot, files: count, bytes, changed })
 }
 
 /// Records the commit and lets the branch point at it. `false` if it already did.

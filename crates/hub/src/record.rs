@@ -59,11 +59,7 @@ pub struct ModelFile {
 impl ModelFile {
     /// The entity tag, without quotes: the SHA-256 of a large file, the git id of another.
     pub fn etag(&self) -> String {
-        if self.large {
-            self.sha256.to_string()
-        } else {
-            self.git_id.to_string()
-        }
+        if self.large { self.sha256.to_string() } else { self.git_id.to_string() }
     }
 }
 
@@ -101,19 +97,12 @@ pub(crate) mod tests {
 
     pub(crate) fn commit_of(seed: &[u8]) -> Commit {
         let snapshot = SnapshotId::of(seed);
-        Commit {
-            hash: commit_hash(&snapshot),
-            snapshot,
-            created: 1,
-            files: BTreeMap::new(),
-        }
+        Commit { hash: commit_hash(&snapshot), snapshot, created: 1, files: BTreeMap::new() }
     }
 
     pub(crate) fn record_of(repo: &str, commits: &[&[u8]]) -> ModelRecord {
         let commits: Vec<Commit> = commits.iter().map(|seed| commit_of(seed)).collect();
-        let branches = commits
-            .last()
-            .map(|last| (RevisionName::default(), last.hash));
+        let branches = commits.last().map(|last| (RevisionName::default(), last.hash));
         ModelRecord {
             format: FORMAT,
             repo: repo.parse().unwrap(),
@@ -133,14 +122,7 @@ pub(crate) mod tests {
         assert_eq!(record.resolve("refs/heads/main"), Some(new));
         assert_eq!(record.resolve(&old.hash.to_string()), Some(old));
         let unknown = commit_of(b"other").hash.to_string();
-        for revision in [
-            "",
-            "v1",
-            "refs/pr/1",
-            "refs/tags/main",
-            &unknown,
-            &unknown[..7],
-        ] {
+        for revision in ["", "v1", "refs/pr/1", "refs/tags/main", &unknown, &unknown[..7]] {
             assert_eq!(record.resolve(revision), None, "{revision}");
         }
     }

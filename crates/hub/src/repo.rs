@@ -70,18 +70,14 @@ fn repo_fault(text: &str) -> Option<&'static str> {
         if !is_word(first) || !is_word(last) {
             return Some("each part begins and ends with a letter, a digit or `_`");
         }
-        if !part
-            .bytes()
-            .all(|byte| is_word(byte) || byte == b'-' || byte == b'.')
-        {
+        if !part.bytes().all(|byte| is_word(byte) || byte == b'-' || byte == b'.') {
             return Some("only ASCII letters, digits, `_`, `-` and `.` are allowed");
         }
     }
     if text.contains("--") || text.contains("..") {
         return Some("`--` and `..` are not allowed");
     }
-    text.ends_with(".git")
-        .then_some("it may not end with `.git`")
+    text.ends_with(".git").then_some("it may not end with `.git`")
 }
 
 /// The name of a branch, `main` if nothing else was asked for.
@@ -139,11 +135,7 @@ fn revision_fault(text: &str) -> Option<&'static str> {
 }
 
 fn invalid(text: &str, what: &'static str, reason: &'static str) -> InvalidName {
-    InvalidName {
-        text: text.chars().take(120).collect(),
-        what,
-        reason,
-    }
+    InvalidName { text: text.chars().take(120).collect(), what, reason }
 }
 
 /// Both names are text with a check at the entrance.
@@ -186,12 +178,7 @@ mod tests {
 
     #[test]
     fn names_of_real_models_are_accepted() {
-        for name in [
-            "gpt2",
-            "sentence-transformers/all-MiniLM-L6-v2",
-            "a/b.c_d",
-            "0/1",
-        ] {
+        for name in ["gpt2", "sentence-transformers/all-MiniLM-L6-v2", "a/b.c_d", "0/1"] {
             assert_eq!(name.parse::<RepoId>().unwrap().as_str(), name);
         }
     }
@@ -199,10 +186,9 @@ mod tests {
     #[test]
     fn names_that_the_library_refuses_are_refused() {
         let long = "a".repeat(97);
-        for name in [
-            "", "/", "a/", "/a", "a/b/c", "a--b", "a/..", "..", ".a", "a-", "a/b.git", "a b", "ä",
-            &long,
-        ] {
+        for name in
+            ["", "/", "a/", "/a", "a/b/c", "a--b", "a/..", "..", ".a", "a-", "a/b.git", "a b", "ä", &long]
+        {
             assert!(name.parse::<RepoId>().is_err(), "{name}");
         }
     }
@@ -213,19 +199,7 @@ mod tests {
             assert!(name.parse::<RevisionName>().is_ok(), "{name}");
         }
         let hash = "0123456789abcdef0123456789abcdef01234567";
-        for name in [
-            "",
-            "/",
-            "a//b",
-            "../x",
-            "a..b",
-            "-x",
-            "a.lock",
-            "refs/pr/1",
-            "HEAD",
-            hash,
-            "a\nb",
-        ] {
+        for name in ["", "/", "a//b", "../x", "a..b", "-x", "a.lock", "refs/pr/1", "HEAD", hash, "a\nb"] {
             assert!(name.parse::<RevisionName>().is_err(), "{name}");
         }
     }

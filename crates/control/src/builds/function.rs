@@ -29,7 +29,8 @@ impl Control {
         lock(&self.builds.functions).insert(function_id.clone(), image_id.to_owned());
         self.refresh_pool(&function);
         let call_id = ids::fresh(&*self.entropy, "fc");
-        let mut payload = image.build_function.clone().and_then(|function| function.input).unwrap_or_default();
+        let mut payload =
+            image.build_function.clone().and_then(|function| function.input).unwrap_or_default();
         payload.final_input = true;
         let input = NewInput { id: ids::fresh(&*self.entropy, "in"), idx: 0, payload };
         self.with_scheduler(|scheduler, now| {
@@ -47,7 +48,11 @@ impl Control {
     }
 
     /// Waits until the call has its output and the container has gone.
-    async fn build_outcome(&self, call_id: &str, pool_id: &str) -> (Option<pb::GenericResult>, Option<Ending>) {
+    async fn build_outcome(
+        &self,
+        call_id: &str,
+        pool_id: &str,
+    ) -> (Option<pb::GenericResult>, Option<Ending>) {
         loop {
             let (output, ending, mut change, alone) = self.with_scheduler(|scheduler, _| {
                 let call = scheduler.call(call_id);
@@ -59,7 +64,9 @@ impl Control {
             });
             match (&output, &ending, &mut change) {
                 (Some(_), _, _) if alone => return (output.and_then(|output| output.result), ending),
-                (Some(_), Some(_), _) | (_, _, None) => return (output.and_then(|output| output.result), ending),
+                (Some(_), Some(_), _) | (_, _, None) => {
+                    return (output.and_then(|output| output.result), ending);
+                }
                 (_, _, Some(change)) => {
                     // An error means that the call is gone, which the next round finds.
                     let _ = change.changed().await;
@@ -83,6 +90,8 @@ fn judge(output: Option<pb::GenericResult>, ending: Option<Ending>) -> Result<St
             "what the build function wrote could not be kept: {}",
             error.unwrap_or_else(|| "the worker sent no snapshot".into())
         ))),
-        (outcome, _, _) => Err(BuildError::Function(format!("the build's container ended badly: {outcome:?}"))),
+        (outcome, _, _) => {
+            Err(BuildError::Function(format!("the build's container ended badly: {outcome:?}")))
+        }
     }
 }

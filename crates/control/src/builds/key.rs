@@ -15,7 +15,8 @@ pub(super) fn layer(
     control: &Control,
     request: &pb::ImageGetOrCreateRequest,
 ) -> Result<(String, String), BuildError> {
-    let image = request.image.as_ref().ok_or_else(|| BuildError::Request("the request holds no image".into()))?;
+    let image =
+        request.image.as_ref().ok_or_else(|| BuildError::Request("the request holds no image".into()))?;
     let mut key = Key::new();
     key.part("builder", request.builder_version.as_bytes());
     for base in &image.base_images {

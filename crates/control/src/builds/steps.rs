@@ -27,14 +27,17 @@ impl Control {
         request: &pb::ImageGetOrCreateRequest,
         image: &pb::Image,
     ) -> Result<Filled, BuildError> {
-        let wrong = |error: &dyn std::fmt::Display| BuildError::Request(format!("the image cannot be built: {error}"));
+        let wrong = |error: &dyn std::fmt::Display| {
+            BuildError::Request(format!("the image cannot be built: {error}"))
+        };
         let instructions = dockerfile::parse(&image.dockerfile_commands).map_err(|error| wrong(&error))?;
         let arguments: BTreeMap<String, String> = image.build_args.clone().into_iter().collect();
         let tags: Vec<&str> = image.base_images.iter().map(|base| base.docker_tag.as_str()).collect();
         let source = plan::base_of(&instructions, &tags, &arguments).map_err(|error| wrong(&error))?;
         let fresh = request.force_build || request.ignore_cache;
         let mut state = self.base(image_id, image, &source).await?;
-        let steps = plan::plan(&instructions, source, &state.config, &arguments).map_err(|error| wrong(&error))?;
+        let steps =
+            plan::plan(&instructions, source, &state.config, &arguments).map_err(|error| wrong(&error))?;
         let context = self.build_context(image)?;
         if image.gpu_config.as_ref().is_some_and(|gpu| gpu.r#type != 0 || !gpu.gpu_type.is_empty()) {
             self.say(image_id, "Build commands run without a GPU on this server.");
@@ -49,12 +52,17 @@ impl Control {
         })
     }
 
-    async fn base(&self, image_id: &str, image: &pb::Image, source: &BaseSource) -> Result<State, BuildError> {
+    async fn base(
+        &self,
+        image_id: &str,
+        image: &pb::Image,
+        source: &BaseSource,
+    ) -> Result<State, BuildError> {
         let (snapshot, config_json) = match source {
             BaseSource::Parent { tag } => {
-                let parent = self
-                    .parent(image)?
-                    .ok_or_else(|| BuildError::Request(format!("the image below, `{tag}`, was not sent along")))?;
+                let parent = self.parent(image)?.ok_or_else(|| {
+                    BuildError::Request(format!("the image below, `{tag}`, was not sent along"))
+                })?;
                 (parent.snapshot.clone(), parent.config_json.clone())
             }
             BaseSource::Scratch => {
@@ -63,8 +71,9 @@ impl Control {
             }
             BaseSource::Reference(reference) => self.pull(image_id, reference).await?,
         };
-        let config: ImageConfig = serde_json::from_str(&config_json)
-            .map_err(|error| BuildError::Request(format!("the configuration of the base is damaged: {error}")))?;
+        let config: ImageConfig = serde_json::from_str(&config_json).map_err(|error| {
+            BuildError::Request(format!("the configuration of the base is damaged: {error}"))
+        })?;
         let id: SnapshotId = snapshot
             .parse()
             .map_err(|_| BuildError::Request(format!("the base has no snapshot ({snapshot})")))?;

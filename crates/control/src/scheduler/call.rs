@@ -145,7 +145,8 @@ impl Scheduler {
         if new.peek().is_none() || call.unfinished == 0 {
             return true;
         }
-        let (count, bytes) = new.fold((0, 0), |(count, bytes), input| (count + 1, bytes + input.payload.encoded_len()));
+        let (count, bytes) =
+            new.fold((0, 0), |(count, bytes), input| (count + 1, bytes + input.payload.encoded_len()));
         call.unfinished + count <= MOST_UNFINISHED && call.unfinished_bytes + bytes <= MOST_UNFINISHED_BYTES
     }
 
@@ -215,7 +216,11 @@ impl Scheduler {
             }
             let output = done.unwrap_or_else(|| {
                 let text = "The app was stopped before the call was finished.".to_owned();
-                pb::FunctionGetOutputsItem { idx: new.idx, input_id: new.id.clone(), ..output(failure(text), now) }
+                pb::FunctionGetOutputsItem {
+                    idx: new.idx,
+                    input_id: new.id.clone(),
+                    ..output(failure(text), now)
+                }
             });
             call.outputs.push(output);
             call.inputs.push(new.id.clone());
@@ -265,10 +270,14 @@ impl Scheduler {
         let payload = input.payload.take();
         output.idx = input.idx;
         output.input_id = input_id.to_owned();
+        self.tally.finished(output.result.as_ref());
         if let Some(call) = self.calls.get_mut(&input.call_id) {
             // What a container brings was written before it came here.
             if call.durable && output.task_id.is_empty() {
-                self.effects.push(super::Effect::SaveOutput { call_id: call.id.clone(), item: Box::new(output.clone()) });
+                self.effects.push(super::Effect::SaveOutput {
+                    call_id: call.id.clone(),
+                    item: Box::new(output.clone()),
+                });
             }
             call.outputs.push(output);
             call.unfinished -= 1;
@@ -331,7 +340,9 @@ impl Scheduler {
             self.forget_call(&id);
         }
         // Ended containers stay for a while for those who ask about them.
-        self.tasks.retain(|_, task| task.phase != super::TaskPhase::Ended || now - task.idle_since < ENDED_TASK_KEPT);
+        self.tasks.retain(|_, task| {
+            task.phase != super::TaskPhase::Ended || now - task.idle_since < ENDED_TASK_KEPT
+        });
     }
 
     /// Whether the app has inputs without output.
@@ -341,8 +352,12 @@ impl Scheduler {
 
     /// Drops the calls of an app that has ended.
     pub fn forget_app(&mut self, app_id: &str) {
-        let gone: Vec<String> =
-            self.calls.values().filter(|call| call.app_id == app_id && !call.durable).map(|call| call.id.clone()).collect();
+        let gone: Vec<String> = self
+            .calls
+            .values()
+            .filter(|call| call.app_id == app_id && !call.durable)
+            .map(|call| call.id.clone())
+            .collect();
         for id in gone {
             self.forget_call(&id);
         }

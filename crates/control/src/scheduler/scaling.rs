@@ -11,7 +11,11 @@ use crate::clock::Seconds;
 const STARTS_PER_CORE: usize = 2;
 
 enum Placement {
-    On { worker_id: String, devices: Vec<String>, without_gpu: Option<GpuDemand> },
+    On {
+        worker_id: String,
+        devices: Vec<String>,
+        without_gpu: Option<GpuDemand>,
+    },
     /// Something must end first.
     Later,
     /// No worker can ever do it; the reason.
@@ -39,12 +43,15 @@ impl Scheduler {
         if pool.closed || self.closing || now < pool.rests_until {
             return 0;
         }
-        let serving: Vec<&Task> =
-            self.live_tasks().filter(|task| task.pool_id == pool.spec.function_id && !task.draining).collect();
+        let serving: Vec<&Task> = self
+            .live_tasks()
+            .filter(|task| task.pool_id == pool.spec.function_id && !task.draining)
+            .collect();
         let running: usize = serving.iter().map(|task| task.inputs.len()).sum();
         let slots = pool.spec.concurrency.max(1) as usize;
         let most = pool.spec.max_containers.map_or(usize::MAX, |most| most.max(1) as usize);
-        let wanted = (pool.queue.len() + running).div_ceil(slots).max(pool.spec.min_containers as usize).min(most);
+        let wanted =
+            (pool.queue.len() + running).div_ceil(slots).max(pool.spec.min_containers as usize).min(most);
         wanted.saturating_sub(serving.len())
     }
 
@@ -72,7 +79,8 @@ impl Scheduler {
         if self.nodes.is_empty() {
             return Placement::Later;
         }
-        let fits = |node: &&super::Node| node.milli_cpu >= spec.milli_cpu && node.memory_bytes >= spec.memory_bytes;
+        let fits =
+            |node: &&super::Node| node.milli_cpu >= spec.milli_cpu && node.memory_bytes >= spec.memory_bytes;
         if !self.nodes.values().any(|node| fits(&node)) {
             return Placement::Never(format!(
                 "no machine has {:.2} cores and {} MiB of memory",
@@ -91,7 +99,10 @@ impl Scheduler {
         {
             if !self.policy.gpu_fallback_cpu {
                 let asked: Vec<String> = spec.gpus.iter().map(ToString::to_string).collect();
-                return Placement::Never(format!("no machine has the GPU that it asks for ({})", asked.join(", ")));
+                return Placement::Never(format!(
+                    "no machine has the GPU that it asks for ({})",
+                    asked.join(", ")
+                ));
             }
             without_gpu = Some(first.clone());
         }
@@ -143,6 +154,7 @@ impl Scheduler {
         let task_id = crate::ids::derived("ta", &[pool_id.as_bytes(), &counter, &now.to_le_bytes()]);
         let task = Task::new(&task_id, spec, &worker_id, devices.clone(), now);
         self.tasks.insert(task_id.clone(), task);
+        self.tally.started();
         self.effects.push(Effect::Launch(Launch {
             task_id,
             function_id: pool_id.to_owned(),

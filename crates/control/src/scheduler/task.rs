@@ -130,7 +130,13 @@ pub enum Take {
 }
 
 impl Task {
-    pub(super) fn new(id: &str, spec: &PoolSpec, worker_id: &str, devices: Vec<String>, now: Seconds) -> Self {
+    pub(super) fn new(
+        id: &str,
+        spec: &PoolSpec,
+        worker_id: &str,
+        devices: Vec<String>,
+        now: Seconds,
+    ) -> Self {
         Self {
             id: id.to_owned(),
             pool_id: spec.function_id.clone(),
@@ -189,6 +195,7 @@ impl Scheduler {
             task.idle_since = now;
             task.start.ready = Some(now);
             pool.failed_starts = 0;
+            self.tally.serves(now - task.created);
         }
         let used_up = pool.spec.is_build && task.taken > 0;
         if task.draining || pool.closed || task.phase == TaskPhase::Ended || used_up {
@@ -355,6 +362,7 @@ impl Scheduler {
         let never_served = task.phase == TaskPhase::Starting || task.result.is_some();
         task.phase = TaskPhase::Ended;
         task.idle_since = now;
+        self.tally.ended(&ending);
         let (pool_id, app_id) = (task.pool_id.clone(), task.app_id.clone());
         let held: Vec<String> = task.inputs.drain().collect();
         let reported = task.result.clone();
@@ -366,7 +374,8 @@ impl Scheduler {
             pool.start_failed(now);
         }
         let text = describe(&pool.spec, &ending);
-        let others_serve = self.tasks.values().any(|other| other.pool_id == pool_id && other.phase == TaskPhase::Serving);
+        let others_serve =
+            self.tasks.values().any(|other| other.pool_id == pool_id && other.phase == TaskPhase::Serving);
         for input_id in held {
             if self.closing && self.is_durable(&input_id) {
                 continue;
@@ -383,7 +392,9 @@ impl Scheduler {
         for call in self.calls.values().filter(|call| call.function_id == pool_id) {
             call.pulse.beat();
         }
-        if !self.app_has_tasks(&app_id) && self.pools.values().any(|pool| pool.spec.app_id == app_id && pool.closed) {
+        if !self.app_has_tasks(&app_id)
+            && self.pools.values().any(|pool| pool.spec.app_id == app_id && pool.closed)
+        {
             self.effects.push(Effect::AppQuiet { app_id });
         }
         self.scale(now);
@@ -474,7 +485,9 @@ fn describe(spec: &PoolSpec, ending: &Ending) -> String {
             0 => "the machine's".to_owned(),
             bytes => format!("{} MiB", bytes >> 20),
         };
-        return format!("The container of {name} ran out of memory (limit: {limit}). Give the function more with memory=….");
+        return format!(
+            "The container of {name} ran out of memory (limit: {limit}). Give the function more with memory=…."
+        );
     }
     match &ending.outcome {
         Outcome::Exit(0) => format!("The container of {name} exited before it returned a result."),

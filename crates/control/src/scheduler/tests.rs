@@ -130,7 +130,11 @@ fn the_death_of_a_container_reaches_the_callers_it_held() {
     let task = launches(&mut s).pop().unwrap().task_id;
     take_one(&mut s, &task, 2.0);
     take_one(&mut s, &task, 2.0);
-    s.task_ended(&task, Ending { outcome: Outcome::Signal(9), out_of_memory: true, ..Default::default() }, 3.0);
+    s.task_ended(
+        &task,
+        Ending { outcome: Outcome::Signal(9), out_of_memory: true, ..Default::default() },
+        3.0,
+    );
     let results = results(&s, "fc");
     assert_eq!(results.len(), 2);
     assert!(results.iter().all(|result| result.exception.contains("ran out of memory")), "{results:?}");
@@ -299,7 +303,8 @@ fn a_start_that_always_fails_is_repeated_less_and_less_often() {
     while now < 60.0 {
         for launch in launches(&mut s) {
             starts += 1;
-            let ending = Ending { outcome: Outcome::NotStarted("no such image".into()), ..Default::default() };
+            let ending =
+                Ending { outcome: Outcome::NotStarted("no such image".into()), ..Default::default() };
             s.task_ended(&launch.task_id, ending, now);
         }
         now += 0.2;
@@ -372,6 +377,33 @@ fn chunks_reach_a_call_only_from_the_container_that_serves_it() {
 }
 
 #[test]
+fn metrics_tell_what_started_ended_and_finished() {
+    let mut s = scheduler(Policy::default(), vec![spec("f")]);
+    let mut registry = prometheus_client::registry::Registry::with_prefix("homeport");
+    s.register_metrics(&mut registry);
+    put(&mut s, "f", "fc", 2, 1.0);
+    let tasks = launches(&mut s);
+    let input = take_one(&mut s, &tasks[0].task_id, 3.0);
+    s.put_outputs(&tasks[0].task_id, vec![success(&input)], 4.0);
+    take_one(&mut s, &tasks[0].task_id, 4.0);
+    s.task_ended(&tasks[0].task_id, exited(3), 5.0);
+    s.tick(6.0);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        "homeport_containers_started_total 2",
+        "homeport_containers_ended_total{outcome=\"exit_code\"} 1",
+        "homeport_containers_live 1",
+        "homeport_inputs_finished_total{status=\"success\"} 1",
+        "homeport_inputs_finished_total{status=\"failure\"} 1",
+        "homeport_inputs_running 0",
+        "homeport_container_start_seconds_sum 2.0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
 fn a_gpu_that_no_machine_has_is_waited_for_and_said_once() {
     let gpus = vec![GpuDemand { model: Some("H100".into()), count: 1 }];
     let mut s = scheduler(Policy::default(), vec![PoolSpec { gpus, ..spec("f") }]);
@@ -413,7 +445,8 @@ fn a_gpu_is_given_to_one_container_at_a_time() {
 fn a_restart_keeps_outputs_runs_what_is_open_and_fails_what_lost_its_function() {
     let mut s = scheduler(Policy::default(), vec![spec("f")]);
     let inputs = |call: &str| -> Vec<NewInput> {
-        let input = |idx| NewInput { id: format!("{call}/{idx}"), idx, payload: pb::FunctionInput::default() };
+        let input =
+            |idx| NewInput { id: format!("{call}/{idx}"), idx, payload: pb::FunctionInput::default() };
         (0..2).map(input).collect()
     };
     let output = pb::FunctionGetOutputsItem {

@@ -34,7 +34,10 @@ impl Node {
 
     pub(super) fn matching<'a>(&'a self, demand: &'a GpuDemand) -> impl Iterator<Item = &'a Gpu> {
         self.gpus.iter().filter(|gpu| {
-            demand.model.as_ref().is_none_or(|model| gpu.model == *model || gpu.model.starts_with(&format!("{model}-")))
+            demand
+                .model
+                .as_ref()
+                .is_none_or(|model| gpu.model == *model || gpu.model.starts_with(&format!("{model}-")))
         })
     }
 }
@@ -54,8 +57,11 @@ impl Scheduler {
     /// A worker has gone, and its containers with it.
     pub fn detach_worker(&mut self, worker_id: &str, now: Seconds) {
         self.nodes.remove(worker_id);
-        let tasks: Vec<String> =
-            self.live_tasks().filter(|task| task.worker_id == worker_id).map(|task| task.id.clone()).collect();
+        let tasks: Vec<String> = self
+            .live_tasks()
+            .filter(|task| task.worker_id == worker_id)
+            .map(|task| task.id.clone())
+            .collect();
         for task_id in tasks {
             let outcome = Outcome::Lost(format!("The connection to worker {worker_id} broke."));
             self.task_ended(&task_id, Ending { outcome, ..Default::default() }, now);

@@ -18,7 +18,11 @@ pub(super) fn environment(name: &str) -> String {
 }
 
 impl Control {
-    pub(super) async fn client_hello(&self, caller: &Caller, (): ()) -> Result<pb::ClientHelloResponse, Status> {
+    pub(super) async fn client_hello(
+        &self,
+        caller: &Caller,
+        (): (),
+    ) -> Result<pb::ClientHelloResponse, Status> {
         if let Ok(task_id) = caller.task_id() {
             self.with_scheduler(|scheduler, now| scheduler.record_hello(task_id, now));
         }
@@ -78,9 +82,16 @@ impl Control {
         Ok(pb::AppCreateResponse { app_id, app_page_url: page.clone(), app_logs_url: page })
     }
 
-    pub(super) async fn app_heartbeat(&self, _: &Caller, request: pb::AppHeartbeatRequest) -> Result<(), Status> {
+    pub(super) async fn app_heartbeat(
+        &self,
+        _: &Caller,
+        request: pb::AppHeartbeatRequest,
+    ) -> Result<(), Status> {
         let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
-        if matches!(app.state(), pb::AppState::Ephemeral | pb::AppState::Initializing | pb::AppState::Detached) {
+        if matches!(
+            app.state(),
+            pb::AppState::Ephemeral | pb::AppState::Initializing | pb::AppState::Detached
+        ) {
             self.beat(&request.app_id);
         }
         Ok(())

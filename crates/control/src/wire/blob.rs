@@ -29,13 +29,7 @@ impl Control {
         };
         let ticket = self
             .blobs
-            .create(
-                length,
-                &request.content_md5,
-                &request.content_sha256_base64,
-                &base_url(caller),
-                style,
-            )
+            .create(length, &request.content_md5, &request.content_sha256_base64, &base_url(caller), style)
             .map_err(|error| match error {
                 CreateError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
                 _ => Status::invalid_argument(error.to_string()),
@@ -54,7 +48,9 @@ impl Control {
             },
             (BlobAnswer::Plural, Upload::Single { url }) => pb::BlobCreateResponse {
                 blob_ids: vec![blob_id],
-                upload_types_oneof: Some(UploadTypesOneof::UploadUrls(pb::UploadUrlList { items: vec![url] })),
+                upload_types_oneof: Some(UploadTypesOneof::UploadUrls(pb::UploadUrlList {
+                    items: vec![url],
+                })),
                 ..Default::default()
             },
             (BlobAnswer::Plural, upload) => pb::BlobCreateResponse {

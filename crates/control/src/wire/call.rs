@@ -27,8 +27,10 @@ impl Control {
         caller: &Caller,
         request: pb::FunctionMapRequest,
     ) -> Result<pb::FunctionMapResponse, Status> {
-        let function =
-            self.registry.function(&request.function_id).ok_or_else(|| missing("function", &request.function_id))?;
+        let function = self
+            .registry
+            .function(&request.function_id)
+            .ok_or_else(|| missing("function", &request.function_id))?;
         let app = self.registry.app(&function.app_id).ok_or_else(|| missing("app", &function.app_id))?;
         if matches!(app.state(), pb::AppState::Stopping | pb::AppState::Stopped) {
             return Err(Status::failed_precondition(format!("the app {} is stopped", app.id)));
@@ -80,14 +82,17 @@ impl Control {
                 scheduler.call(call_id).map(|call| (call.function_id.clone(), call.durable))
             })
             .ok_or_else(|| missing("call", call_id))?;
-        let function = self.registry.function(&function_id).ok_or_else(|| missing("function", &function_id))?;
+        let function =
+            self.registry.function(&function_id).ok_or_else(|| missing("function", &function_id))?;
         let route = functions::route(&self.registry, &function);
         // Without a key two batches of one call must still differ.
         let batch = caller.idempotency_key.clone().unwrap_or_else(|| ids::fresh(&*self.entropy, "batch"));
         let inputs = new_inputs(call_id, ids_salt(&batch), request.inputs, &route);
         if !self.with_scheduler(|scheduler, _| scheduler.has_room(call_id, &inputs)) {
             // Clients wait and repeat this; so a map can have more inputs than memory.
-            return Err(Status::resource_exhausted(format!("call {call_id} has too many inputs without output")));
+            return Err(Status::resource_exhausted(format!(
+                "call {call_id} has too many inputs without output"
+            )));
         }
         let answers = answers(&inputs);
         if durable {
@@ -232,7 +237,12 @@ fn is_durable(request: &pb::FunctionMapRequest, app: &rec::App) -> bool {
     }
 }
 
-fn new_inputs(call_id: &str, salt: u64, items: Vec<pb::FunctionPutInputsItem>, route: &Route) -> Vec<NewInput> {
+fn new_inputs(
+    call_id: &str,
+    salt: u64,
+    items: Vec<pb::FunctionPutInputsItem>,
+    route: &Route,
+) -> Vec<NewInput> {
     items
         .into_iter()
         .map(|item| {

@@ -56,7 +56,11 @@ impl Control {
                     .is_some_and(|definition| definition.is_class && !definition.is_builder_function)
         };
         let functions = self.registry.functions_of(&request.app_id);
-        functions.iter().find(|function| is_free_service(function)).map(|function| function.id.clone()).unwrap_or_default()
+        functions
+            .iter()
+            .find(|function| is_free_service(function))
+            .map(|function| function.id.clone())
+            .unwrap_or_default()
     }
 
     pub(super) async fn class_get(
@@ -66,7 +70,10 @@ impl Control {
     ) -> Result<pb::ClassGetResponse, Status> {
         let environment = environment(&request.environment_name);
         let app = self.registry.deployed_app(&request.app_name, &environment).ok_or_else(|| {
-            Status::not_found(format!("no app `{}` is deployed in environment `{environment}`", request.app_name))
+            Status::not_found(format!(
+                "no app `{}` is deployed in environment `{environment}`",
+                request.app_name
+            ))
         })?;
         let class = app.class_ids.get(&request.object_tag).and_then(|id| self.registry.class(id));
         let class = class.ok_or_else(|| {

@@ -56,7 +56,8 @@ impl Control {
         let key = caller.idempotency_key.as_deref();
         let deadline = tokio::time::Instant::now() + INPUTS_HOLD;
         loop {
-            let (take, now) = self.with_scheduler(|scheduler, now| (scheduler.take_inputs(task_id, most, key, now), now));
+            let (take, now) =
+                self.with_scheduler(|scheduler, now| (scheduler.take_inputs(task_id, most, key, now), now));
             match take {
                 Take::Inputs(inputs) => {
                     return Ok(pb::FunctionGetInputsResponse { inputs, ..Default::default() });
@@ -85,7 +86,8 @@ impl Control {
         let task_id = caller.task_id()?;
         for item in &request.outputs {
             let durable = self.with_scheduler(|scheduler, _| {
-                let input = scheduler.input(&item.input_id).filter(|_| scheduler.holds(task_id, &item.input_id))?;
+                let input =
+                    scheduler.input(&item.input_id).filter(|_| scheduler.holds(task_id, &item.input_id))?;
                 let call = scheduler.call(&input.call_id).filter(|call| call.durable)?;
                 Some((call.id.clone(), input.idx))
             });
@@ -111,7 +113,11 @@ impl Control {
         Ok(())
     }
 
-    pub(super) async fn task_result(&self, caller: &Caller, request: pb::TaskResultRequest) -> Result<(), Status> {
+    pub(super) async fn task_result(
+        &self,
+        caller: &Caller,
+        request: pb::TaskResultRequest,
+    ) -> Result<(), Status> {
         let task_id = caller.task_id()?;
         let failed = request.result.filter(|result| {
             !matches!(

@@ -48,7 +48,10 @@ impl Control {
         let items = layout
             .objects
             .iter()
-            .map(|object| pb::AppGetObjectsItem { tag: tag_of(&object.object_id), object: Some(object.clone()) })
+            .map(|object| pb::AppGetObjectsItem {
+                tag: tag_of(&object.object_id),
+                object: Some(object.clone()),
+            })
             .filter(|item| request.include_unindexed || !item.tag.is_empty())
             .collect();
         Ok(pb::AppGetObjectsResponse { items })
@@ -78,7 +81,8 @@ impl Control {
     /// The app `id`; a container gets its own only.
     pub(super) fn own_app(&self, caller: &Caller, id: &str) -> Result<std::sync::Arc<rec::App>, Status> {
         if let Identity::Task { task_id } = &caller.identity {
-            let own = self.with_scheduler(|scheduler, _| scheduler.task(task_id).map(|task| task.app_id.clone()));
+            let own =
+                self.with_scheduler(|scheduler, _| scheduler.task(task_id).map(|task| task.app_id.clone()));
             if own.as_deref() != Some(id) {
                 return Err(Status::permission_denied(format!("a container may read its own app, not {id}")));
             }
@@ -174,7 +178,8 @@ impl Control {
 }
 
 fn state(number: i32) -> Result<pb::AppState, Status> {
-    pb::AppState::try_from(number).map_err(|_| Status::invalid_argument(format!("{number} is no state of an app")))
+    pb::AppState::try_from(number)
+        .map_err(|_| Status::invalid_argument(format!("{number} is no state of an app")))
 }
 
 fn lifecycle(app: &rec::App) -> pb::AppLifecycle {

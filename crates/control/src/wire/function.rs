@@ -24,11 +24,13 @@ impl Control {
         };
         // The definition in force stays until a new one is created.
         let mut function =
-            self.registry.function(&function_id).map(|known| (*known).clone()).unwrap_or_else(|| rec::Function {
-                id: function_id.clone(),
-                app_id: request.app_id.clone(),
-                client_version: caller.client_version.clone(),
-                ..Default::default()
+            self.registry.function(&function_id).map(|known| (*known).clone()).unwrap_or_else(|| {
+                rec::Function {
+                    id: function_id.clone(),
+                    app_id: request.app_id.clone(),
+                    client_version: caller.client_version.clone(),
+                    ..Default::default()
+                }
             });
         function.precreate = Some(request);
         let function = self.registry.put_function(function).await?;
@@ -86,7 +88,8 @@ impl Control {
     /// A function that could never start is refused when it is made, not when it is called.
     fn refuse_what_is_missing(&self, definition: &pb::Function) -> Result<(), Status> {
         let name = &definition.function_name;
-        let refuse = |what: &str| Err(Status::failed_precondition(format!("{name}: this Homeport has no {what} yet")));
+        let refuse =
+            |what: &str| Err(Status::failed_precondition(format!("{name}: this Homeport has no {what} yet")));
         if definition.webhook_config.as_ref().is_some_and(|config| config.r#type != 0) {
             return refuse("web endpoints");
         }
@@ -111,11 +114,17 @@ impl Control {
     ) -> Result<pb::FunctionGetResponse, Status> {
         let environment = environment(&request.environment_name);
         let app = self.registry.deployed_app(&request.app_name, &environment).ok_or_else(|| {
-            Status::not_found(format!("no app `{}` is deployed in environment `{environment}`", request.app_name))
+            Status::not_found(format!(
+                "no app `{}` is deployed in environment `{environment}`",
+                request.app_name
+            ))
         })?;
         let function = app.function_ids.get(&request.object_tag).and_then(|id| self.registry.function(id));
         let function = function.ok_or_else(|| {
-            Status::not_found(format!("the app `{}` has no function `{}`", request.app_name, request.object_tag))
+            Status::not_found(format!(
+                "the app `{}` has no function `{}`",
+                request.app_name, request.object_tag
+            ))
         })?;
         Ok(pb::FunctionGetResponse {
             function_id: function.id.clone(),
@@ -130,8 +139,10 @@ impl Control {
         _: &Caller,
         request: pb::FunctionBindParamsRequest,
     ) -> Result<pb::FunctionBindParamsResponse, Status> {
-        let asked =
-            self.registry.function(&request.function_id).ok_or_else(|| missing("function", &request.function_id))?;
+        let asked = self
+            .registry
+            .function(&request.function_id)
+            .ok_or_else(|| missing("function", &request.function_id))?;
         // A bound placeholder of a method leads to the bound class.
         let target = functions::route(&self.registry, &asked).pool_id;
         let bound = self.bind(&target, &request).await?;
@@ -164,7 +175,8 @@ impl Control {
         request: &pb::FunctionBindParamsRequest,
     ) -> Result<std::sync::Arc<rec::Function>, Status> {
         let base = self.registry.function(id).ok_or_else(|| missing("function", id))?;
-        let options = request.function_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let options =
+            request.function_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
         let generation = base.generation.to_le_bytes();
         let bound_id =
             ids::derived("fu", &[id.as_bytes(), &generation, &request.serialized_params, options.as_slice()]);
@@ -183,7 +195,11 @@ impl Control {
             generation: base.generation,
             ..Default::default()
         };
-        tracing::debug!(function = function.id, bytes = function.encoded_len(), "function bound to parameters");
+        tracing::debug!(
+            function = function.id,
+            bytes = function.encoded_len(),
+            "function bound to parameters"
+        );
         let function = self.registry.put_function(function).await?;
         self.refresh_pool(&function);
         Ok(function)
@@ -194,8 +210,10 @@ impl Control {
         caller: &Caller,
         request: pb::FunctionGetSerializedRequest,
     ) -> Result<pb::FunctionGetSerializedResponse, Status> {
-        let function =
-            self.registry.function(&request.function_id).ok_or_else(|| missing("function", &request.function_id))?;
+        let function = self
+            .registry
+            .function(&request.function_id)
+            .ok_or_else(|| missing("function", &request.function_id))?;
         self.own_app(caller, &function.app_id)?;
         let definition = functions::definition(&self.registry, &function)
             .ok_or_else(|| missing("the definition of function", &request.function_id))?;

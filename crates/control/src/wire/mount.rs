@@ -64,7 +64,11 @@ impl Control {
         } else {
             named_mount(&request.deployment_name, caller)?
         };
-        let checksum = if mount.snapshot.is_empty() { hex::encode(Sha256::digest(&mount.id)) } else { mount.snapshot.clone() };
+        let checksum = if mount.snapshot.is_empty() {
+            hex::encode(Sha256::digest(&mount.id))
+        } else {
+            mount.snapshot.clone()
+        };
         let mount = self.registry.put_mount(mount).await?;
         Ok(pb::MountGetOrCreateResponse {
             mount_id: mount.id.clone(),
@@ -89,8 +93,11 @@ impl Control {
 
     /// The content with this SHA-256, if it was uploaded.
     async fn find_file(&self, sha256: &str) -> Result<Option<FileContent>, Status> {
-        let Some(file) = files::get(self.registry.meta(), sha256).await.map_err(database)? else { return Ok(None) };
-        let digest: Digest = file.digest.parse().map_err(|_| Status::data_loss(format!("file {sha256} is damaged")))?;
+        let Some(file) = files::get(self.registry.meta(), sha256).await.map_err(database)? else {
+            return Ok(None);
+        };
+        let digest: Digest =
+            file.digest.parse().map_err(|_| Status::data_loss(format!("file {sha256} is damaged")))?;
         if !self.store.contains(&digest) {
             return Ok(None);
         }

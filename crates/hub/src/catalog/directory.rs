@@ -71,10 +71,7 @@ impl DirectoryCatalog {
         if let Some(parent) = directory.parent() {
             sync_directory(parent)?;
         }
-        Ok(DirectoryCatalog {
-            directory: directory.to_owned(),
-            parsed: Arc::default(),
-        })
+        Ok(DirectoryCatalog { directory: directory.to_owned(), parsed: Arc::default() })
     }
 
     fn path_of(&self, repo: &RepoId) -> PathBuf {
@@ -96,23 +93,16 @@ impl DirectoryCatalog {
             Err(source) => return Err(io("open", path, source)),
         };
         let found = file.metadata().map_err(|e| io("look at", path, e))?;
-        let stamp = Stamp {
-            inode: found.ino(),
-            bytes: found.len(),
-            changed: (found.ctime(), found.ctime_nsec()),
-        };
+        let stamp =
+            Stamp { inode: found.ino(), bytes: found.len(), changed: (found.ctime(), found.ctime_nsec()) };
         if let Some(known) = self.parsed().get(path).filter(|known| known.stamp == stamp) {
             return Ok(Some(known.record.clone()));
         }
         let mut json = Vec::new();
-        file.read_to_end(&mut json)
-            .map_err(|e| io("read", path, e))?;
+        file.read_to_end(&mut json).map_err(|e| io("read", path, e))?;
         let record = Arc::new(parse(&json, path)?);
         if stamp.is_settled() {
-            let parsed = Parsed {
-                stamp,
-                record: record.clone(),
-            };
+            let parsed = Parsed { stamp, record: record.clone() };
             self.parsed().insert(path.to_owned(), parsed);
         }
         Ok(Some(record))
@@ -151,18 +141,15 @@ impl DirectoryCatalog {
                 offered: record.version,
             });
         }
-        let json = serde_json::to_vec_pretty(record)
-            .map_err(|error| CatalogError::Internal(error.to_string()))?;
+        let json =
+            serde_json::to_vec_pretty(record).map_err(|error| CatalogError::Internal(error.to_string()))?;
         let mut file = tempfile::Builder::new()
             .prefix(".writing-")
             .tempfile_in(&self.directory)
             .map_err(|e| io("make a file in", &self.directory, e))?;
         file.write_all(&json).map_err(|e| io("write", &path, e))?;
-        file.as_file()
-            .sync_all()
-            .map_err(|e| io("sync", &path, e))?;
-        file.persist(&path)
-            .map_err(|e| io("replace", &path, e.error))?;
+        file.as_file().sync_all().map_err(|e| io("sync", &path, e))?;
+        file.persist(&path).map_err(|e| io("replace", &path, e.error))?;
         sync_directory(&self.directory)
     }
 
@@ -229,38 +216,22 @@ impl ModelCatalog for DirectoryCatalog {
 }
 
 fn parse(json: &[u8], path: &Path) -> Result<ModelRecord, CatalogError> {
-    let unreadable = |reason: String| CatalogError::Unreadable {
-        path: path.to_owned(),
-        reason,
-    };
-    let record: ModelRecord =
-        serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
+    let unreadable = |reason: String| CatalogError::Unreadable { path: path.to_owned(), reason };
+    let record: ModelRecord = serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
     if record.format != FORMAT {
         let format = record.format;
-        return Err(unreadable(format!(
-            "it has format {format}, {FORMAT} is known here"
-        )));
+        return Err(unreadable(format!("it has format {format}, {FORMAT} is known here")));
     }
     Ok(record)
 }
 
 fn sync_directory(directory: &Path) -> Result<(), CatalogError> {
-    let path = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(|e| io("sync", path, e))
+    let path = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    File::open(path).and_then(|file| file.sync_all()).map_err(|e| io("sync", path, e))
 }
 
 fn io(action: &'static str, path: &Path, source: std::io::Error) -> CatalogError {
-    CatalogError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    CatalogError::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -295,17 +266,7 @@ mod tests {
         let mut record = record_of("a/b", &[b"1"]);
         catalog.put(&record).await.unwrap();
         let refused = catalog.put(&record).await.unwrap_err();
-        assert!(
-            matches!(
-                refused,
-                CatalogError::Conflict {
-                    stored: 1,
-                    offered: 1,
-                    ..
-                }
-            ),
-            "{refused}"
-        );
+        assert!(matches!(refused, CatalogError::Conflict { stored: 1, offered: 1, .. }), "{refused}");
         record.version = 2;
         catalog.put(&record).await.unwrap();
     }

@@ -18,17 +18,14 @@ const PIECE_BYTES: u64 = 1024 * 1024;
 pub(super) fn of_file(mut file: File, start: u64, end: u64) -> io::Result<Body> {
     file.seek(SeekFrom::Start(start))?;
     let first = (start < end).then(|| read_piece(file, end - start));
-    Ok(Body::from_stream(stream::try_unfold(
-        first,
-        |pending| async move {
-            let Some(pending) = pending else {
-                return Ok::<_, io::Error>(None);
-            };
-            let piece = pending.await.map_err(io::Error::other)??;
-            let next = (piece.left > 0).then(|| read_piece(piece.file, piece.left));
-            Ok(Some((piece.bytes, next)))
-        },
-    )))
+    Ok(Body::from_stream(stream::try_unfold(first, |pending| async move {
+        let Some(pending) = pending else {
+            return Ok::<_, io::Error>(None);
+        };
+        let piece = pending.await.map_err(io::Error::other)??;
+        let next = (piece.left > 0).then(|| read_piece(piece.file, piece.left));
+        Ok(Some((piece.bytes, next)))
+    })))
 }
 
 struct Piece {
@@ -48,10 +45,6 @@ fn read_piece(file: File, left: u64) -> JoinHandle<io::Result<Piece>> {
                 "an object became shorter while it was sent",
             ));
         }
-        Ok(Piece {
-            bytes: bytes.into(),
-            file,
-            left: left - wanted,
-        })
+        Ok(Piece { bytes: bytes.into(), file, left: left - wanted })
     })
 }

@@ -24,17 +24,9 @@ pub(super) enum HubError {
     )]
     RepoNotFound(String),
     #[error("model `{repo}` has no revision `{revision}`; its branches are: {branches}")]
-    RevisionNotFound {
-        repo: String,
-        revision: String,
-        branches: String,
-    },
+    RevisionNotFound { repo: String, revision: String, branches: String },
     #[error("there is no `{path}` in model `{repo}` at commit {commit}")]
-    EntryNotFound {
-        repo: String,
-        path: String,
-        commit: CommitHash,
-    },
+    EntryNotFound { repo: String, path: String, commit: CommitHash },
     #[error("Invalid credentials in Authorization header")]
     Unauthorized,
     #[error("this hub does not serve `{0}`")]
@@ -110,15 +102,7 @@ impl IntoResponse for HubError {
 
 /// The text as a header value: what a header cannot carry becomes `?`.
 pub(super) fn header_text(text: &str) -> HeaderValue {
-    let plain: String = text
-        .chars()
-        .map(|c| {
-            if c == ' ' || c.is_ascii_graphic() {
-                c
-            } else {
-                '?'
-            }
-        })
-        .collect();
+    let plain: String =
+        text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
     HeaderValue::try_from(plain).unwrap_or_else(|_| HeaderValue::from_static("?"))
 }

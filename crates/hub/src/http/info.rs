@@ -73,21 +73,15 @@ pub(super) async fn references(
             json!({ "name": name, "ref": format!("refs/heads/{name}"), "targetCommit": commit })
         })
         .collect();
-    Ok(Json(
-        json!({ "branches": branches, "tags": [], "converts": [], "pullRequests": [] }),
-    ))
+    Ok(Json(json!({ "branches": branches, "tags": [], "converts": [], "pullRequests": [] })))
 }
 
 fn is_asked_for(model: &ModelRecord, query: &Query) -> bool {
     let name = model.repo.as_str().to_lowercase();
     let author = query.first("author");
     // Models here carry no tags, so nothing passes a filter for one.
-    let tagged = ["filter", "pipeline_tag"]
-        .iter()
-        .any(|key| query.first(key).is_some());
-    query
-        .all("search")
-        .all(|text| name.contains(&text.to_lowercase()))
+    let tagged = ["filter", "pipeline_tag"].iter().any(|key| query.first(key).is_some());
+    query.all("search").all(|text| name.contains(&text.to_lowercase()))
         && author.is_none_or(|author| model.repo.organisation() == Some(author))
         && !tagged
 }

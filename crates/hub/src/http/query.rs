@@ -22,8 +22,7 @@ impl Query {
     }
 
     pub(super) fn flag(&self, key: &str) -> bool {
-        self.first(key)
-            .is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
+        self.first(key).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
     }
 }
 

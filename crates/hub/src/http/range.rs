@@ -23,10 +23,7 @@ pub(super) fn select(headers: &HeaderMap, size: u64, etag: &str) -> Selection {
         return Selection::Whole;
     };
     // A date, or the tag of another version: the client's part is of no use to it.
-    if headers
-        .get(IF_RANGE)
-        .is_some_and(|tag| tag.as_bytes() != etag.as_bytes())
-    {
+    if headers.get(IF_RANGE).is_some_and(|tag| tag.as_bytes() != etag.as_bytes()) {
         return Selection::Whole;
     }
     parse(range, size).unwrap_or(Selection::Whole)
@@ -51,30 +48,21 @@ fn parse(range: &str, size: u64) -> Option<Selection> {
 }
 
 fn part(start: u64, end: u64) -> Selection {
-    if start < end {
-        Selection::Part { start, end }
-    } else {
-        Selection::Unsatisfiable
-    }
+    if start < end { Selection::Part { start, end } } else { Selection::Unsatisfiable }
 }
 
 /// Digits only: `parse` alone would take a sign.
 fn number(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Whether the client has this version already.
 pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(IF_NONE_MATCH).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|tag| {
-            let tag = tag.trim();
-            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
-        })
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|tag| {
+        let tag = tag.trim();
+        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
+    })
 }
 
 #[cfg(test)]
@@ -99,27 +87,14 @@ mod tests {
 
     #[test]
     fn a_range_behind_the_end_is_unsatisfiable() {
-        for (range, size) in [
-            ("bytes=10-", 10),
-            ("bytes=0-", 0),
-            ("bytes=-0", 10),
-            ("bytes=-5", 0),
-        ] {
+        for (range, size) in [("bytes=10-", 10), ("bytes=0-", 0), ("bytes=-0", 10), ("bytes=-5", 0)] {
             assert_eq!(selected(range, size), Selection::Unsatisfiable, "{range}");
         }
     }
 
     #[test]
     fn what_is_not_one_range_of_bytes_asks_for_the_whole_file() {
-        for range in [
-            "bytes=0-1,3-4",
-            "bytes=4-3",
-            "lines=0-1",
-            "bytes=-",
-            "bytes=+1-2",
-            "bytes=",
-            "x",
-        ] {
+        for range in ["bytes=0-1,3-4", "bytes=4-3", "lines=0-1", "bytes=-", "bytes=+1-2", "bytes=", "x"] {
             assert_eq!(selected(range, 10), Selection::Whole, "{range}");
         }
     }
@@ -128,21 +103,13 @@ mod tests {
     fn if_range_of_another_version_asks_for_the_whole_file() {
         let mut headers = HeaderMap::from_iter([(RANGE, "bytes=1-".parse().unwrap())]);
         headers.insert(IF_RANGE, "\"e\"".parse().unwrap());
-        assert_eq!(
-            select(&headers, 2, "\"e\""),
-            Selection::Part { start: 1, end: 2 }
-        );
+        assert_eq!(select(&headers, 2, "\"e\""), Selection::Part { start: 1, end: 2 });
         assert_eq!(select(&headers, 2, "\"f\""), Selection::Whole);
     }
 
     #[test]
     fn if_none_match_is_compared_weakly_and_in_lists() {
-        for (value, unchanged) in [
-            ("\"a\", W/\"e\"", true),
-            ("*", true),
-            ("\"a\"", false),
-            ("e", false),
-        ] {
+        for (value, unchanged) in [("\"a\", W/\"e\"", true), ("*", true), ("\"a\"", false), ("e", false)] {
             let headers = HeaderMap::from_iter([(IF_NONE_MATCH, value.parse().unwrap())]);
             assert_eq!(is_unchanged(&headers, "\"e\""), unchanged, "{value}");
         }

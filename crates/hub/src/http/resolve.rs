@@ -36,27 +36,16 @@ pub(super) async fn file(
 ) -> Result<Response, HubError> {
     let model = target.model(&state).await?;
     let commit = target.commit(&model)?;
-    let file = commit
-        .files
-        .get(&target.path)
-        .ok_or_else(|| target.no_entry(commit))?;
+    let file = commit.files.get(&target.path).ok_or_else(|| target.no_entry(commit))?;
     let etag = format!("\"{}\"", file.etag());
     let mut response = Response::new(Body::empty());
-    describe(
-        response.headers_mut(),
-        &target.path,
-        file,
-        commit.hash,
-        &etag,
-    );
+    describe(response.headers_mut(), &target.path, file, commit.hash, &etag);
     if is_unchanged(&headers, &etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
     if method == Method::HEAD {
-        response
-            .headers_mut()
-            .insert(CONTENT_LENGTH, file.size.into());
+        response.headers_mut().insert(CONTENT_LENGTH, file.size.into());
         return Ok(response);
     }
     let (start, end) = match select(&headers, file.size, &etag) {
@@ -64,9 +53,7 @@ pub(super) async fn file(
         Selection::Part { start, end } => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let range = format!("bytes {start}-{}/{}", end - 1, file.size);
-            response
-                .headers_mut()
-                .insert(CONTENT_RANGE, header_text(&range));
+            response.headers_mut().insert(CONTENT_RANGE, header_text(&range));
             (start, end)
         }
         Selection::Unsatisfiable => {
@@ -76,9 +63,7 @@ pub(super) async fn file(
     };
     tracing::info!(repo = %model.repo, commit = %commit.hash, path = target.path, start, end, "file download");
     let content = open(&state, commit.snapshot, target.path, file.size).await?;
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, (end - start).into());
+    response.headers_mut().insert(CONTENT_LENGTH, (end - start).into());
     *response.body_mut() = match content {
         Content::Inline(bytes) => {
             let (start, end) = (start as usize, end as usize);
@@ -94,10 +79,7 @@ fn describe(headers: &mut HeaderMap, path: &str, file: &ModelFile, commit: Commi
     headers.insert(X_REPO_COMMIT, header_text(&commit.to_string()));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Whatever a model contains, a browser is not to run it as a page of this server.
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_DISPOSITION, disposition(path));
     if file.large {
@@ -111,13 +93,7 @@ fn disposition(path: &str) -> HeaderValue {
     let name = path.rsplit('/').next().unwrap_or(path);
     let plain: String = name
         .chars()
-        .map(|c| {
-            if c == ' ' || (c.is_ascii_graphic() && !"\"\\".contains(c)) {
-                c
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c == ' ' || (c.is_ascii_graphic() && !"\"\\".contains(c)) { c } else { '_' })
         .collect();
     let mut escaped = String::new();
     for byte in name.bytes() {
@@ -127,9 +103,7 @@ fn disposition(path: &str) -> HeaderValue {
             escaped.push_str(&format!("%{byte:02X}"));
         }
     }
-    header_text(&format!(
-        "inline; filename*=UTF-8''{escaped}; filename=\"{plain}\";"
-    ))
+    header_text(&format!("inline; filename*=UTF-8''{escaped}; filename=\"{plain}\";"))
 }
 
 enum Content {
@@ -138,12 +112,7 @@ enum Content {
 }
 
 /// Finds the file in the tree and opens its content, which must be as long as the record says.
-async fn open(
-    state: &HubState,
-    snapshot: SnapshotId,
-    path: String,
-    size: u64,
-) -> Result<Content, HubError> {
+async fn open(state: &HubState, snapshot: SnapshotId, path: String, size: u64) -> Result<Content, HubError> {
     let store = state.store.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let content = open_in_tree(&store, &snapshot, &path)?;
@@ -152,32 +121,23 @@ async fn open(
             Content::Object(object) => object.metadata().map_err(cannot_read)?.len(),
         };
         if found != size {
-            let message =
-                format!("`{path}` of snapshot {snapshot} has {found} bytes instead of {size}");
+            let message = format!("`{path}` of snapshot {snapshot} has {found} bytes instead of {size}");
             return Err(HubError::Internal(message));
         }
         Ok(content)
     });
-    opened
-        .await
-        .map_err(|error| HubError::Internal(error.to_string()))?
+    opened.await.map_err(|error| HubError::Internal(error.to_string()))?
 }
 
 fn open_in_tree(store: &Store, snapshot: &SnapshotId, path: &str) -> Result<Content, HubError> {
     let tree = store.tree(snapshot)?;
     let Some(EntryRef::Leaf(_, leaf)) = tree.get(path.as_bytes()) else {
-        return Err(HubError::Internal(format!(
-            "snapshot {snapshot} has no file `{path}`"
-        )));
+        return Err(HubError::Internal(format!("snapshot {snapshot} has no file `{path}`")));
     };
     match &leaf.kind {
         LeafKind::File(FileContent::Inline(bytes)) => Ok(Content::Inline(bytes.clone())),
-        LeafKind::File(FileContent::Object { digest, .. }) => {
-            Ok(Content::Object(store.open_object(digest)?))
-        }
-        _ => Err(HubError::Internal(format!(
-            "`{path}` of snapshot {snapshot} is not a file"
-        ))),
+        LeafKind::File(FileContent::Object { digest, .. }) => Ok(Content::Object(store.open_object(digest)?)),
+        _ => Err(HubError::Internal(format!("`{path}` of snapshot {snapshot} is not a file"))),
     }
 }
 

@@ -34,11 +34,7 @@ impl FromRequestParts<HubState> for Target {
             (name, None) => name,
         };
         let path = take("path").unwrap_or_default();
-        Ok(Target {
-            repo,
-            revision: take("revision"),
-            path: path.trim_matches('/').to_owned(),
-        })
+        Ok(Target { repo, revision: take("revision"), path: path.trim_matches('/').to_owned() })
     }
 }
 
@@ -53,26 +49,15 @@ impl Target {
     /// The commit of the model that the request means.
     pub(super) fn commit<'a>(&self, model: &'a ModelRecord) -> Result<&'a Commit, HubError> {
         let revision = self.revision.as_deref().unwrap_or(RevisionName::MAIN);
-        model
-            .resolve(revision)
-            .ok_or_else(|| HubError::RevisionNotFound {
-                repo: self.repo.clone(),
-                revision: revision.to_owned(),
-                branches: model
-                    .branches
-                    .keys()
-                    .map(RevisionName::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
+        model.resolve(revision).ok_or_else(|| HubError::RevisionNotFound {
+            repo: self.repo.clone(),
+            revision: revision.to_owned(),
+            branches: model.branches.keys().map(RevisionName::as_str).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// The error for a path that the commit does not have.
     pub(super) fn no_entry(&self, commit: &Commit) -> HubError {
-        HubError::EntryNotFound {
-            repo: self.repo.clone(),
-            path: self.path.clone(),
-            commit: commit.hash,
-        }
+        HubError::EntryNotFound { repo: self.repo.clone(), path: self.path.clone(), commit: commit.hash }
     }
 }

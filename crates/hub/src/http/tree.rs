@@ -33,15 +33,11 @@ pub(super) async fn list(
         return Err(target.no_entry(commit));
     }
     let (recursive, expand) = (query.flag("recursive"), query.flag("expand"));
-    let is_listed = |path: &&String| {
-        below(&target.path, path).is_some_and(|rest| recursive || !rest.contains('/'))
-    };
+    let is_listed =
+        |path: &&String| below(&target.path, path).is_some_and(|rest| recursive || !rest.contains('/'));
     let mut entries: BTreeMap<&String, Value> = BTreeMap::new();
     for path in directories.keys().filter(is_listed) {
-        entries.insert(
-            path,
-            directory_entry(path, &directories[path], commit, expand),
-        );
+        entries.insert(path, directory_entry(path, &directories[path], commit, expand));
     }
     for path in commit.files.keys().filter(is_listed) {
         entries.insert(path, file_entry(path, &commit.files[path], commit, expand));
@@ -83,15 +79,11 @@ impl PathsInfo {
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<PathsInfo, HubError> {
         let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
-            return serde_json::from_slice(body).map_err(|error| {
-                HubError::BadRequest(format!("the body is not understood: {error}"))
-            });
+            return serde_json::from_slice(body)
+                .map_err(|error| HubError::BadRequest(format!("the body is not understood: {error}")));
         }
         let form = Query::parse(body);
-        Ok(PathsInfo {
-            paths: form.all("paths").map(str::to_owned).collect(),
-            expand: form.flag("expand"),
-        })
+        Ok(PathsInfo { paths: form.all("paths").map(str::to_owned).collect(), expand: form.flag("expand") })
     }
 }
 

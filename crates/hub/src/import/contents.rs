@@ -38,15 +38,9 @@ pub(super) fn store_files(
     let mut tree = Tree::default();
     let mut files = BTreeMap::new();
     for (source, (content, file)) in sources.into_iter().zip(stored) {
-        let leaf = Leaf {
-            metadata: Metadata::with_mode(0o644),
-            kind: LeafKind::File(content),
-        };
+        let leaf = Leaf { metadata: Metadata::with_mode(0o644), kind: LeafKind::File(content) };
         let inserted = tree.insert_leaf(source.path.as_bytes(), leaf);
-        inserted.map_err(|error| ImportError::Path {
-            path: source.path.clone(),
-            source: error,
-        })?;
+        inserted.map_err(|error| ImportError::Path { path: source.path.clone(), source: error })?;
         files.insert(source.path, file);
     }
     Ok((store.put_tree(&tree)?, files))
@@ -82,24 +76,15 @@ fn store_in_parallel(
     thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| {
-            worker
-                .join()
-                .map_err(|_| ImportError::Interrupted("a thread of it panicked".to_owned()))?
+            worker.join().map_err(|_| ImportError::Interrupted("a thread of it panicked".to_owned()))?
         })
     })?;
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(results.into_values().collect())
 }
 
-fn store_file(
-    batch: &Batch<'_>,
-    source: &SourceFile,
-    tally: &Tally<'_>,
-) -> Result<StoredFile, ImportError> {
-    let unreadable = |error| ImportError::Read {
-        path: source.source.clone(),
-        source: error,
-    };
+fn store_file(batch: &Batch<'_>, source: &SourceFile, tally: &Tally<'_>) -> Result<StoredFile, ImportError> {
+    let unreadable = |error| ImportError::Read { path: source.source.clone(), source: error };
     let large = is_large_file(&source.path, source.size);
     let mut reader = HashingReader {
         file: File::open(&source.source).map_err(unreadable)?,
@@ -126,12 +111,7 @@ fn store_file(
         None => pointer_id(&sha256, source.size),
     };
     tally.file_done();
-    let file = ModelFile {
-        size: source.size,
-        sha256,
-        git_id,
-        large,
-    };
+    let file = ModelFile { size: source.size, sha256, git_id, large };
     Ok((content, file))
 }
 
@@ -209,18 +189,11 @@ mod tests {
         let source = dir.path().join("model.bin");
         std::fs::write(&source, vec![7; 1000]).unwrap();
         for size in [999, 1001] {
-            let found = SourceFile {
-                path: "model.bin".to_owned(),
-                source: source.clone(),
-                size,
-            };
+            let found = SourceFile { path: "model.bin".to_owned(), source: source.clone(), size };
             let tally = Tally::new(std::slice::from_ref(&found), &|_| {});
             let batch = store.batch().unwrap();
             let refused = store_file(&batch, &found, &tally).unwrap_err();
-            let ImportError::Changed {
-                expected, found, ..
-            } = refused
-            else {
+            let ImportError::Changed { expected, found, .. } = refused else {
                 panic!("{refused}");
             };
             assert_eq!((expected, found), (size, 1000));

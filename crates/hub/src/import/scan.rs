@@ -36,17 +36,10 @@ pub(crate) fn scan(directory: &Path) -> Result<Vec<SourceFile>, ImportError> {
         return Err(ImportError::NotADirectory(directory.to_owned()));
     }
     if let Some(snapshot) = only_snapshot_hint(&root) {
-        return Err(ImportError::CacheRoot {
-            directory: directory.to_owned(),
-            snapshot,
-        });
+        return Err(ImportError::CacheRoot { directory: directory.to_owned(), snapshot });
     }
     let blobs = blobs_beside(&root);
-    let mut scan = Scan {
-        root,
-        blobs,
-        files: Vec::new(),
-    };
+    let mut scan = Scan { root, blobs, files: Vec::new() };
     let top = scan.root.clone();
     scan.descend(&top, "", 0)?;
     if scan.files.is_empty() {
@@ -98,10 +91,7 @@ impl Scan {
         if !found.is_file() {
             return Err(ImportError::NotAFile(link));
         }
-        let in_blobs = self
-            .blobs
-            .as_ref()
-            .is_some_and(|blobs| target.starts_with(blobs));
+        let in_blobs = self.blobs.as_ref().is_some_and(|blobs| target.starts_with(blobs));
         if !in_blobs && !target.starts_with(&self.root) {
             return Err(ImportError::LinkLeadsOutside { link, target });
         }
@@ -137,13 +127,7 @@ fn only_snapshot_hint(root: &Path) -> Option<PathBuf> {
     }
     let snapshots = root.join("snapshots");
     let commit = fs::read_to_string(root.join("refs/main")).ok();
-    let first = || {
-        fs::read_dir(&snapshots)
-            .ok()?
-            .flatten()
-            .next()
-            .map(|entry| entry.path())
-    };
+    let first = || fs::read_dir(&snapshots).ok()?.flatten().next().map(|entry| entry.path());
     match commit {
         Some(commit) => Some(snapshots.join(commit.trim())),
         None => first(),
@@ -151,10 +135,7 @@ fn only_snapshot_hint(root: &Path) -> Option<PathBuf> {
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> ImportError {
-    ImportError::Read {
-        path: path.to_owned(),
-        source,
-    }
+    ImportError::Read { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -164,31 +145,18 @@ mod tests {
     use super::*;
 
     fn paths(directory: &Path) -> Vec<String> {
-        scan(directory)
-            .unwrap()
-            .into_iter()
-            .map(|file| file.path)
-            .collect()
+        scan(directory).unwrap().into_iter().map(|file| file.path).collect()
     }
 
     #[test]
     fn bookkeeping_and_empty_directories_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
-        for path in [
-            ".git/HEAD",
-            ".cache/huggingface/x",
-            "a/b.txt",
-            "config.json",
-            ".gitattributes",
-        ] {
+        for path in [".git/HEAD", ".cache/huggingface/x", "a/b.txt", "config.json", ".gitattributes"] {
             fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
             fs::write(dir.path().join(path), path).unwrap();
         }
         fs::create_dir(dir.path().join("empty")).unwrap();
-        assert_eq!(
-            paths(dir.path()),
-            [".gitattributes", "a/b.txt", "config.json"]
-        );
+        assert_eq!(paths(dir.path()), [".gitattributes", "a/b.txt", "config.json"]);
     }
 
     #[test]
@@ -203,10 +171,7 @@ mod tests {
         let files = scan(&snapshot).unwrap();
         assert_eq!((files[0].path.as_str(), files[0].size), ("model.bin", 7));
         let refused = scan(cache.path()).unwrap_err();
-        assert!(
-            refused.to_string().contains("snapshots/c0ffee"),
-            "{refused}"
-        );
+        assert!(refused.to_string().contains("snapshots/c0ffee"), "{refused}");
     }
 
     #[test]
@@ -220,32 +185,20 @@ mod tests {
         assert_eq!(paths(&dir), ["a", "b"]);
         symlink("../secret", dir.join("c")).unwrap();
         let refused = scan(&dir).unwrap_err();
-        assert!(
-            matches!(refused, ImportError::LinkLeadsOutside { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, ImportError::LinkLeadsOutside { .. }), "{refused}");
     }
 
     #[test]
     fn links_to_directories_pipes_and_empty_models_are_refused() {
         let parent = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            scan(parent.path()).unwrap_err(),
-            ImportError::Empty(_)
-        ));
+        assert!(matches!(scan(parent.path()).unwrap_err(), ImportError::Empty(_)));
         let dir = parent.path().join("model");
         fs::create_dir_all(dir.join("sub")).unwrap();
         symlink("sub", dir.join("link")).unwrap();
         assert!(matches!(scan(&dir).unwrap_err(), ImportError::NotAFile(_)));
         fs::remove_file(dir.join("link")).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            dir.join("pipe"),
-            rustix::fs::FileType::Fifo,
-            0o600.into(),
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, dir.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
         assert!(matches!(scan(&dir).unwrap_err(), ImportError::NotAFile(_)));
     }
 }

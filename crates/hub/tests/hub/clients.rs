@@ -43,11 +43,7 @@ async fn the_library_in_version_2_is_served() {
 /// Runs `tests/clients.py` in a virtual environment against a hub with three models.
 async fn drive_library(venv: &str) {
     let python = workspace().join(".venvs").join(venv).join("bin/python");
-    assert!(
-        python.exists(),
-        "`{}` is missing: run scripts/venvs/hub.sh first",
-        python.display()
-    );
+    assert!(python.exists(), "`{}` is missing: run scripts/venvs/hub.sh first", python.display());
     let real_model = workspace().join(".cache/models/all-MiniLM-L6-v2");
     assert!(
         real_model.join("config.json").exists(),
@@ -65,12 +61,7 @@ async fn drive_library(venv: &str) {
     let flaky = work.path().join("flaky");
     write_weights(&flaky.join("weights.bin"), FLAKY_BYTES);
     hub.import(&flaky, "org/flaky", "main").await;
-    hub.import(
-        &real_model,
-        "sentence-transformers/all-MiniLM-L6-v2",
-        "main",
-    )
-    .await;
+    hub.import(&real_model, "sentence-transformers/all-MiniLM-L6-v2", "main").await;
     let expected = json!({
         "old": old, "old_commit": old_commit,
         "new": new, "new_commit": new_commit,
@@ -94,29 +85,16 @@ async fn drive_library(venv: &str) {
         .kill_on_drop(true)
         .output();
     let limit = std::time::Duration::from_secs(180);
-    let output = tokio::time::timeout(limit, output)
-        .await
-        .expect("the client hangs")
-        .unwrap();
+    let output = tokio::time::timeout(limit, output).await.expect("the client hangs").unwrap();
     let (out, err) = (&output.stdout, &output.stderr);
     let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
     println!("{out}{err}");
-    assert!(
-        output.status.success(),
-        "{venv}: {}\n{out}{err}",
-        output.status
-    );
-    assert!(
-        out.trim_end().ends_with("all checks passed"),
-        "{venv}: {out}"
-    );
+    assert!(output.status.success(), "{venv}: {}\n{out}{err}", output.status);
+    assert!(out.trim_end().ends_with("all checks passed"), "{venv}: {out}");
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 /// What the server was asked, and whether the one broken download is still to come.
@@ -130,25 +108,14 @@ struct Wire {
 fn with_faults_and_log(hub: Router) -> Router {
     let wire = Wire::default();
     let log = wire.log.clone();
-    hub.layer(middleware::from_fn_with_state(wire, pass)).route(
-        "/recorded",
-        get(move || async move { Json(std::mem::take(&mut *log.lock().unwrap())) }),
-    )
+    hub.layer(middleware::from_fn_with_state(wire, pass))
+        .route("/recorded", get(move || async move { Json(std::mem::take(&mut *log.lock().unwrap())) }))
 }
 
 async fn pass(State(wire): State<Wire>, request: Request, next: Next) -> Response {
-    let (method, path) = (
-        request.method().to_string(),
-        request.uri().path().to_owned(),
-    );
-    let range = request
-        .headers()
-        .get("range")
-        .map(|value| value.to_str().unwrap().to_owned());
-    wire.log
-        .lock()
-        .unwrap()
-        .push(json!({ "method": method, "path": path, "range": range }));
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let range = request.headers().get("range").map(|value| value.to_str().unwrap().to_owned());
+    wire.log.lock().unwrap().push(json!({ "method": method, "path": path, "range": range }));
     let response = next.run(request).await;
     let is_flaky = path.starts_with("/org/flaky/resolve/") && method == "GET";
     if !is_flaky || std::mem::replace(&mut *wire.broken.lock().unwrap(), true) {

@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use homeport_hub::{
-    DirectoryCatalog, HubOptions, HubState, ImportError, ImportOutcome, ImportRequest,
-    import_model, router,
+    DirectoryCatalog, HubOptions, HubState, ImportError, ImportOutcome, ImportRequest, import_model, router,
 };
 use homeport_store::Store;
 use tempfile::TempDir;
@@ -27,20 +26,11 @@ impl Hub {
         let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
         let catalog = Arc::new(DirectoryCatalog::open(&dir.path().join("models")).unwrap());
         let options = HubOptions::default();
-        Hub {
-            dir,
-            state: HubState {
-                store,
-                catalog,
-                options,
-            },
-        }
+        Hub { dir, state: HubState { store, catalog, options } }
     }
 
     pub(crate) async fn import(&self, from: &Path, repo: &str, branch: &str) -> ImportOutcome {
-        self.try_import(from, repo, branch, 1_700_000_000)
-            .await
-            .unwrap()
+        self.try_import(from, repo, branch, 1_700_000_000).await.unwrap()
     }
 
     pub(crate) async fn try_import(
@@ -56,13 +46,7 @@ impl Hub {
             branch: branch.parse().unwrap(),
             now,
         };
-        import_model(
-            self.state.store.clone(),
-            &*self.state.catalog,
-            request,
-            |_| {},
-        )
-        .await
+        import_model(self.state.store.clone(), &*self.state.catalog, request, |_| {}).await
     }
 
     /// Serves on a free loopback port until the task is aborted.
@@ -93,20 +77,13 @@ pub(crate) fn write_model(directory: &Path, seed: u8) {
         ("README.md", b"# A model\n"),
         ("empty.txt", b""),
         ("a b%20c+ü.txt", b"escaped\n"),
-        (
-            "1_Pooling/config.json",
-            b"{\"pooling_mode_mean_tokens\": true}\n",
-        ),
+        ("1_Pooling/config.json", b"{\"pooling_mode_mean_tokens\": true}\n"),
         ("1_Pooling/deep/notes.txt", b"notes\n"),
     ];
     for (path, content) in files {
         put(directory, path, content);
     }
-    put(
-        directory,
-        "config.json",
-        format!("{{\"seed\": {seed}}}\n").as_bytes(),
-    );
+    put(directory, "config.json", format!("{{\"seed\": {seed}}}\n").as_bytes());
     // Above the inline limit of trees, yet no large file to the hub.
     put(directory, "tokenizer.json", &pattern(600_000, seed));
     put(directory, "model.safetensors", &safetensors(seed));

@@ -22,11 +22,7 @@ struct Model {
 async fn model() -> Model {
     let (hub, from) = (Hub::new(), tempfile::tempdir().unwrap());
     write_model(from.path(), 1);
-    let commit = hub
-        .import(from.path(), "org/tiny", "main")
-        .await
-        .commit
-        .to_string();
+    let commit = hub.import(from.path(), "org/tiny", "main").await.commit.to_string();
     Model { hub, from, commit }
 }
 
@@ -35,27 +31,15 @@ async fn ask(app: &Router, method: &str, path: &str, headers: &[(&str, &str)]) -
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    app.clone()
-        .oneshot(request.body(Body::empty()).unwrap())
-        .await
-        .unwrap()
+    app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
-    response
-        .headers()
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap())
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 async fn bytes(response: Response<Body>) -> Vec<u8> {
-    response
-        .into_body()
-        .collect()
-        .await
-        .unwrap()
-        .to_bytes()
-        .to_vec()
+    response.into_body().collect().await.unwrap().to_bytes().to_vec()
 }
 
 const WEIGHTS: &str = "/org/tiny/resolve/main/model.safetensors";
@@ -73,12 +57,7 @@ async fn a_large_file_carries_the_headers_that_the_library_reads() {
     assert_eq!(header(&head, "etag"), header(&head, "x-linked-etag"));
     assert_eq!(header(&head, "etag").len(), 66);
     assert_eq!(header(&head, "accept-ranges"), "bytes");
-    assert!(
-        !head
-            .headers()
-            .keys()
-            .any(|name| name.as_str().starts_with("x-xet"))
-    );
+    assert!(!head.headers().keys().any(|name| name.as_str().starts_with("x-xet")));
     let get = ask(&app, "GET", WEIGHTS, &[]).await;
     assert_eq!(header(&get, "etag"), header(&head, "etag"));
     assert_eq!(bytes(get).await, weights);
@@ -111,19 +90,13 @@ async fn ranges_give_the_very_bytes_of_files_and_of_inline_files() {
         let etag = header(&behind, "etag").to_owned();
         assert_eq!(etag, "");
         let head = ask(&app, "HEAD", &path, &[("range", "bytes=0-1")]).await;
-        assert_eq!(
-            (head.status(), header(&head, "content-length")),
-            (StatusCode::OK, &*size.to_string())
-        );
+        assert_eq!((head.status(), header(&head, "content-length")), (StatusCode::OK, &*size.to_string()));
         let tag = header(&head, "etag");
         let same = ask(&app, "GET", &path, &[("if-none-match", tag)]).await;
         assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
         let other = [("range", "bytes=1-"), ("if-range", "\"other\"")];
         let whole_again = ask(&app, "GET", &path, &other).await;
-        assert_eq!(
-            (whole_again.status(), bytes(whole_again).await),
-            (StatusCode::OK, whole)
-        );
+        assert_eq!((whole_again.status(), bytes(whole_again).await), (StatusCode::OK, whole));
     }
 }
 
@@ -170,17 +143,9 @@ async fn what_is_not_there_says_what_is_missing() {
         ("/api/datasets/org/tiny", 404, "RepoNotFound"),
         ("/datasets/org/tiny/resolve/main/x", 404, "RepoNotFound"),
         ("/api/models/org/tiny/revision/v9", 404, "RevisionNotFound"),
-        (
-            "/api/models/org/tiny/revision/refs%2Fpr%2F1",
-            404,
-            "RevisionNotFound",
-        ),
+        ("/api/models/org/tiny/revision/refs%2Fpr%2F1", 404, "RevisionNotFound"),
         ("/api/models/org/tiny/tree/main/none", 404, "EntryNotFound"),
-        (
-            "/api/models/org/tiny/tree/main/config.json",
-            404,
-            "EntryNotFound",
-        ),
+        ("/api/models/org/tiny/tree/main/config.json", 404, "EntryNotFound"),
         ("/api/whoami-v2", 501, ""),
         ("/api/models/org/tiny/xet-read-token/main", 501, ""),
         ("/api/models/org/tiny/resolve/%FF/x", 501, ""),
@@ -189,10 +154,7 @@ async fn what_is_not_there_says_what_is_missing() {
         let response = ask(&app, "GET", path, &[]).await;
         assert_eq!(response.status().as_u16(), status, "{path}");
         assert_eq!(header(&response, "x-error-code"), code, "{path}");
-        assert!(
-            !header(&response, "x-error-message").is_empty() || status == 400,
-            "{path}"
-        );
+        assert!(!header(&response, "x-error-message").is_empty() || status == 400, "{path}");
     }
 }
 
@@ -222,10 +184,7 @@ async fn where_a_token_is_required_others_are_refused() {
         (vec![("authorization", "Bearer good")], 200),
     ] {
         for path in [WEIGHTS, "/api/models/org/tiny"] {
-            assert_eq!(
-                ask(&app, "GET", path, &headers).await.status().as_u16(),
-                status
-            );
+            assert_eq!(ask(&app, "GET", path, &headers).await.status().as_u16(), status);
         }
     }
 }
