@@ -16,8 +16,10 @@ enum Placement {
         devices: Vec<String>,
         without_gpu: Option<GpuDemand>,
     },
-    /// Something must end first.
+    /// Something must happen first: a worker, or the end of another start.
     Later,
+    /// This worker could, but its resources are with other containers.
+    Full { worker_id: String },
     /// No worker can ever do it; the reason.
     Never(String),
 }
@@ -67,6 +69,10 @@ impl Scheduler {
                 true
             }
             Placement::Later => false,
+            Placement::Full { worker_id } => {
+                self.make_room(pool_id, &worker_id, now);
+                false
+            }
             Placement::Never(reason) => {
                 self.say_waiting(pool_id, &reason);
                 false
@@ -106,16 +112,18 @@ impl Scheduler {
             }
             without_gpu = Some(first.clone());
         }
+        let mut full = None;
         for node in self.nodes.values().filter(fits) {
             let here: Vec<&Task> = self.live_tasks().filter(|task| task.worker_id == node.id).collect();
             let milli_cpu: u32 = here.iter().map(|task| task.milli_cpu).sum();
             let memory: u64 = here.iter().map(|task| task.memory_bytes).sum();
             let starting = here.iter().filter(|task| task.phase == TaskPhase::Starting).count();
             let may_start = (node.milli_cpu as usize / 1000).max(1) * STARTS_PER_CORE;
-            if milli_cpu + spec.milli_cpu > node.milli_cpu
-                || memory + spec.memory_bytes > node.memory_bytes
-                || starting >= may_start
-            {
+            if milli_cpu + spec.milli_cpu > node.milli_cpu || memory + spec.memory_bytes > node.memory_bytes {
+                full.get_or_insert(node.id.clone());
+                continue;
+            }
+            if starting >= may_start {
                 continue;
             }
             if possible.is_empty() {
@@ -132,8 +140,31 @@ impl Scheduler {
                     return Placement::On { worker_id: node.id.clone(), devices, without_gpu: None };
                 }
             }
+            full.get_or_insert(node.id.clone());
         }
-        Placement::Later
+        full.map_or(Placement::Later, |worker_id| Placement::Full { worker_id })
+    }
+
+    /// Lets the container that has been idle for longest go, so that a waiting pool gets its place.
+    fn make_room(&mut self, pool_id: &str, worker_id: &str, now: Seconds) {
+        let wants_gpu = self.pools.get(pool_id).is_some_and(|pool| !pool.spec.gpus.is_empty());
+        let here = || self.live_tasks().filter(|task| task.worker_id == worker_id);
+        // One at a time: what leaves already may be enough.
+        if here().any(|task| task.draining) {
+            return;
+        }
+        let idle = here().filter(|task| {
+            let wanted = self.pools.get(&task.pool_id).is_some_and(|pool| !pool.queue.is_empty());
+            task.phase == TaskPhase::Serving
+                && task.inputs.is_empty()
+                && !wanted
+                && task.devices.is_empty() != wants_gpu
+                && self.may_leave(&task.id)
+        });
+        let longest = idle.min_by(|a, b| a.idle_since.total_cmp(&b.idle_since)).map(|task| task.id.clone());
+        if let Some(task_id) = longest {
+            self.mark_draining(&task_id, now);
+        }
     }
 
     fn launch(

@@ -243,7 +243,7 @@ impl Scheduler {
     }
 
     /// Whether the pool keeps enough containers without this one.
-    fn may_leave(&self, task_id: &str) -> bool {
+    pub(super) fn may_leave(&self, task_id: &str) -> bool {
         let Some(task) = self.tasks.get(task_id) else { return true };
         let Some(pool) = self.pools.get(&task.pool_id) else { return true };
         let others = self
@@ -334,7 +334,7 @@ impl Scheduler {
     }
 
     /// The task shall go, and is killed at `deadline` if it didn't. An earlier deadline stays.
-    fn mark_draining(&mut self, task_id: &str, deadline: Seconds) {
+    pub(super) fn mark_draining(&mut self, task_id: &str, deadline: Seconds) {
         let Some(task) = self.tasks.get_mut(task_id) else { return };
         task.draining = true;
         task.kill_at = Some(task.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));

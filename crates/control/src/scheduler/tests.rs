@@ -487,6 +487,29 @@ fn a_shutdown_leaves_durable_inputs_to_the_next_start() {
     assert!(launches(&mut s).is_empty());
 }
 
+#[test]
+fn an_idle_container_makes_room_for_a_function_that_waits() {
+    let mut s = scheduler(Policy::default(), vec![spec("old"), spec("new")]);
+    put(&mut s, "old", "fc-old", 16, 1.0);
+    let mut tasks = Vec::new();
+    for turn in 0..16 {
+        tasks.extend(launches(&mut s).into_iter().map(|launch| launch.task_id));
+        take_one(&mut s, &tasks[turn], 2.0 + turn as f64);
+    }
+    assert_eq!(tasks.len(), 16, "the machine is full");
+    put(&mut s, "new", "fc-new", 1, 20.0);
+    s.tick(20.0);
+    assert!(tasks.iter().all(|task| !s.task(task).unwrap().draining), "busy containers stay");
+    for (n, task) in tasks.iter().enumerate() {
+        s.put_outputs(task, vec![success(&format!("fc-old/{n}"))], 21.0 + n as f64);
+    }
+    let leaving: Vec<&String> = tasks.iter().filter(|task| s.task(task).unwrap().draining).collect();
+    assert_eq!(leaving, vec![&tasks[0]], "the one that has been idle for longest goes, and no other");
+    assert!(matches!(s.take_inputs(&tasks[0], 1, None, 40.0), Take::Stop));
+    s.task_ended(&tasks[0], exited(0), 41.0);
+    assert_eq!(launches(&mut s)[0].function_id, "new");
+}
+
 /// What can happen to a scheduler from outside.
 #[derive(Debug, Clone)]
 enum Event {
