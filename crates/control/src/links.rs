@@ -139,3 +139,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is one call on a map, so a panic elsewhere leaves it whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_comes_back_unnoticed_loses_the_steps_of_its_old_link() {
+        let links = Links::default();
+        let (old, mut orders) = mpsc::channel(ORDERS);
+        assert!(!links.attach("worker", old.clone()));
+        let (new, _kept) = mpsc::channel(ORDERS);
+        let step = links.run_step("bs-1", wp::run_step::Step::PullBase(wp::PullBase::default()), None);
+        let back = async {
+            orders.recv().await.unwrap();
+            assert!(links.attach("worker", new.clone()));
+        };
+        let (ended, ()) = tokio::join!(step, back);
+        assert!(matches!(ended, Err(StepError::Lost)), "{ended:?}");
+        assert!(!links.detach("worker", &old), "the end of the old link must not end the new one");
+        assert!(links.detach("worker", &new));
+    }
+}
