@@ -2,7 +2,7 @@
 
 use super::effect::{Effect, Launch};
 use super::pool::GpuDemand;
-use super::task::{Task, TaskPhase};
+use super::task::{EXIT_HOOKS, Task, TaskPhase};
 use super::{Pool, Scheduler};
 use crate::clock::Seconds;
 
@@ -147,7 +147,9 @@ impl Scheduler {
 
     /// Lets the container that has been idle for longest go, so that a waiting pool gets its place.
     fn make_room(&mut self, pool_id: &str, worker_id: &str, now: Seconds) {
-        let wants_gpu = self.pools.get(pool_id).is_some_and(|pool| !pool.spec.gpus.is_empty());
+        // On a machine without GPUs the function runs without: any container there is in its way.
+        let has_gpus = self.nodes.get(worker_id).is_some_and(|node| !node.gpus.is_empty());
+        let wants_gpu = has_gpus && self.pools.get(pool_id).is_some_and(|pool| !pool.spec.gpus.is_empty());
         let here = || self.live_tasks().filter(|task| task.worker_id == worker_id);
         // One at a time: what leaves already may be enough.
         if here().any(|task| task.draining) {
@@ -163,7 +165,7 @@ impl Scheduler {
         });
         let longest = idle.min_by(|a, b| a.idle_since.total_cmp(&b.idle_since)).map(|task| task.id.clone());
         if let Some(task_id) = longest {
-            self.mark_draining(&task_id, now);
+            self.mark_draining(&task_id, now + EXIT_HOOKS);
         }
     }
 

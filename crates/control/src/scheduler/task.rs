@@ -12,7 +12,7 @@ use super::{Pulse, Scheduler};
 use crate::clock::Seconds;
 
 /// Seconds that an idle container has for its exit hooks. Nobody waits for it, so they are many.
-const EXIT_HOOKS: Seconds = 30.0;
+pub(super) const EXIT_HOOKS: Seconds = 30.0;
 /// The least time between two looks of a container that has nothing to do but may not leave.
 const LEAST_WAIT: Seconds = 1.0;
 /// The stage after which the process runs.

@@ -506,8 +506,24 @@ fn an_idle_container_makes_room_for_a_function_that_waits() {
     let leaving: Vec<&String> = tasks.iter().filter(|task| s.task(task).unwrap().draining).collect();
     assert_eq!(leaving, vec![&tasks[0]], "the one that has been idle for longest goes, and no other");
     assert!(matches!(s.take_inputs(&tasks[0], 1, None, 40.0), Take::Stop));
+    s.tick(40.5);
+    assert!(s.take_effects().is_empty(), "it has time for its exit hooks");
     s.task_ended(&tasks[0], exited(0), 41.0);
     assert_eq!(launches(&mut s)[0].function_id, "new");
+}
+
+#[test]
+fn room_is_made_for_a_function_that_runs_without_its_gpu_too() {
+    let gpus = vec![GpuDemand { model: None, count: 1 }];
+    let policy = Policy { gpu_fallback_cpu: true, ..Default::default() };
+    let big = PoolSpec { milli_cpu: 2000, ..spec("idle") };
+    let mut s = scheduler(policy, vec![big, PoolSpec { gpus, ..spec("gpu") }]);
+    put(&mut s, "idle", "fc-idle", 1, 1.0);
+    let task = launches(&mut s).pop().unwrap().task_id;
+    let input = take_one(&mut s, &task, 2.0);
+    s.put_outputs(&task, vec![success(&input)], 3.0);
+    put(&mut s, "gpu", "fc-gpu", 1, 4.0);
+    assert!(matches!(s.take_inputs(&task, 1, None, 4.1), Take::Stop));
 }
 
 /// What can happen to a scheduler from outside.
