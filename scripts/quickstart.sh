@@ -12,15 +12,6 @@ data_dir=${HOMEPORT_DATA_DIR:-$HOME/.local/share/homeport}
 listen=${HOMEPORT_LISTEN:-127.0.0.1:8750}
 python=${PYTHON:-python3}
 model=sentence-transformers/all-MiniLM-L6-v2
-# Of the tested clients the one for which @modal.build, the guide's first pattern, is nothing to warn about: 0.77.0 has
-# it too, but calls it deprecated at every start, and newer ones lack it. With aiohttp 3.12 or newer it can't upload
-# large arguments, and with click 8.2 or newer it can't print its help.
-# It doesn't know Python 3.13.
-version=0.63.99
-if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null; then
-    version=0.77.0
-fi
-client=("modal==$version" 'aiohttp<3.12' 'click<8.2')
 venv=.venvs/quickstart
 homeport=$PWD/target/release/homeport
 log=$data_dir/server.log
@@ -82,11 +73,19 @@ start_server() {
     exit 1
 }
 
+# Of the tested clients, 0.63.99 is the one for which @modal.build, the guide's first pattern, is nothing to warn about.
+# 0.77.0 has it too, but calls it deprecated at every start; newer ones lack it. With aiohttp 3.12 or newer these two
+# can't upload large arguments, and with click 8.2 or newer they can't print their help.
 make_client() {
+    local version=0.63.99
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then
+        version=0.77.0 # the older one doesn't know this Python
+    fi
     if [ "$("$venv/bin/python" -c 'import modal_version as m; print(m.__version__)' 2>/dev/null)" != "$version" ]; then
         rm -rf "$venv"
         "$python" -m venv "$venv"
-        "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off "${client[@]}"
+        "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+            "modal==$version" 'aiohttp<3.12' 'click<8.2'
     fi
     echo "$venv has modal $version"
 }

@@ -19,6 +19,11 @@ if [ -z "$python" ]; then
     else
         python=python3
         echo "clients: NO python3.11 ON THIS MACHINE, the client tests will use $(python3 --version)" >&2
+        if python3 -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then
+            echo "clients: modal 0.63.99 knows Python up to 3.12. Install Python 3.11, for instance with pyenv, and" \
+                "run this again with PYTHON=/path/to/python3.11" >&2
+            exit 1
+        fi
     fi
 fi
 
