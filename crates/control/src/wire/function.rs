@@ -52,6 +52,9 @@ impl Control {
             "" => self.new_id(caller, "fu", name.unwrap_or_default().as_bytes()),
             existing => existing.to_owned(),
         };
+        if request.schedule.is_some() {
+            return Err(Status::failed_precondition("this Homeport has no schedules yet"));
+        }
         let known = self.registry.function(&function_id);
         let function = rec::Function {
             id: function_id.clone(),
@@ -66,6 +69,7 @@ impl Control {
         let definition = functions::definition(&self.registry, &function)
             .ok_or_else(|| Status::invalid_argument("the request defines no function"))?;
         self.refuse_what_is_missing(&definition)?;
+        self.say_what_is_missing(&function.app_id, &definition);
         let function = self.registry.put_function(function).await?;
         self.with_scheduler(|scheduler, _| scheduler.renew(&function.id));
         self.refresh_pool(&function);
@@ -96,6 +100,10 @@ impl Control {
         if definition.schedule.is_some() {
             return refuse("schedules");
         }
+        // Running it with a network would be worse than not running it.
+        if definition.block_network {
+            return refuse("way to run a function without a network");
+        }
         if !definition.volume_mounts.is_empty() {
             return refuse("Volumes");
         }
@@ -105,6 +113,20 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// What a function asks for and does not get, although it runs: said in the app's log, never
+    /// left for the user to find out.
+    fn say_what_is_missing(&self, app_id: &str, definition: &pb::Function) {
+        let retries = definition.retry_policy.as_ref().is_some_and(|policy| policy.retries > 0);
+        let lacks = [
+            (retries, "failed inputs are not retried"),
+            (definition.checkpointing_enabled, "no memory snapshot is taken: each container starts anew"),
+        ];
+        for (_, what) in lacks.iter().filter(|(asked, _)| *asked) {
+            let name = definition.function_name.trim_end_matches(".*");
+            self.logs.say(app_id, &format!("{name}: {what} on this Homeport yet."), self.clock.now());
+        }
     }
 
     pub(super) async fn function_get(
