@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use homeport_meta::{tokens, unknown_methods};
+use homeport_meta::{ChangeMark, tokens, unknown_methods};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::Status;
@@ -19,7 +19,8 @@ use tonic::Status;
 use crate::clock::Seconds;
 use crate::control::Control;
 
-/// Seconds for which a verified token isn't looked up again; a revoked one works so much longer.
+/// Seconds for which a verified token isn't looked up again while nothing is written to the database.
+/// Where writes can't be seen, a revoked token works so much longer.
 const TRUST: Seconds = 2.0;
 const CLIENT_SERVICE: &str = "/modal.client.ModalClient/";
 
@@ -63,10 +64,19 @@ impl Caller {
     }
 }
 
-/// Tokens that were verified a moment ago, by id, with the hash of their secret.
+/// Tokens that were verified a moment ago, by id.
 #[derive(Debug, Default)]
 pub struct Trusted {
-    tokens: Mutex<HashMap<String, (Seconds, [u8; 32])>>,
+    tokens: Mutex<HashMap<String, Trust>>,
+}
+
+/// What makes it needless to look a token up again.
+#[derive(Debug, Clone, Copy)]
+struct Trust {
+    secret_hash: [u8; 32],
+    at: Seconds,
+    /// Any write to the database may be a revocation.
+    database: Option<ChangeMark>,
 }
 
 /// Lets through who may call, with [`Caller`] and [`Identity`] attached to the request.
@@ -141,9 +151,12 @@ impl Control {
             let tokens = self.trusted.tokens.lock().unwrap_or_else(PoisonError::into_inner);
             tokens.get(id).copied()
         };
-        if let Some((at, trusted)) = known
-            && now - at < TRUST
-            && bool::from(trusted.ct_eq(&hash))
+        // Read before the look-up, so that a write during it ends the trust.
+        let database = self.registry.meta().change_mark();
+        if let Some(trust) = known
+            && now - trust.at < TRUST
+            && trust.database == database
+            && bool::from(trust.secret_hash.ct_eq(&hash))
         {
             return Ok(true);
         }
@@ -152,7 +165,7 @@ impl Control {
             .map_err(|error| Status::unavailable(format!("the token could not be checked: {error}")))?;
         if valid {
             let mut tokens = self.trusted.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.insert(id.to_owned(), (now, hash));
+            tokens.insert(id.to_owned(), Trust { secret_hash: hash, at: now, database });
         }
         Ok(valid)
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -100,6 +100,15 @@ impl<T> Context<T> for std::result::Result<T, sqlx::Error> {
 #[derive(Clone, Debug)]
 pub struct Meta {
     pub(crate) pool: AnyPool,
+    /// The file to which SQLite appends what is committed.
+    journal: Option<PathBuf>,
+}
+
+/// A state of the database: two that are equal have nothing written between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeMark {
+    modified: SystemTime,
+    length: u64,
 }
 
 impl Meta {
@@ -114,7 +123,13 @@ impl Meta {
         let turn = opening_turn(data_dir).await?;
         let meta = Meta::connect(&format!("sqlite://{}?mode=rwc", escape(path))).await;
         drop(turn);
-        meta
+        Ok(Meta { journal: Some(data_dir.join(format!("{FILE_NAME}-wal"))), ..meta? })
+    }
+
+    /// The state of the database, whoever wrote to it last; none where that can't be seen at no cost.
+    pub fn change_mark(&self) -> Option<ChangeMark> {
+        let metadata = std::fs::metadata(self.journal.as_ref()?).ok()?;
+        Some(ChangeMark { modified: metadata.modified().ok()?, length: metadata.len() })
     }
 
     /// Opens the database that a URL names and brings its tables up to date.
@@ -135,7 +150,7 @@ impl Meta {
             .await
             .map_err(connect_error)?;
         MIGRATIONS.run(&pool).await.map_err(|source| OpenError::Migrate { url: shown, source })?;
-        Ok(Meta { pool })
+        Ok(Meta { pool, journal: None })
     }
 
     /// Closes the connections after the statements under way have ended.

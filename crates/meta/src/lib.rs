@@ -24,5 +24,5 @@ pub mod unknown_methods;
 mod database;
 mod lock;
 
-pub use database::{Meta, OpenError, QueryError, Result};
+pub use database::{ChangeMark, Meta, OpenError, QueryError, Result};
 pub use lock::{DataDirLock, LockError};

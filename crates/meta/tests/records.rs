@@ -172,3 +172,17 @@ async fn steps_and_unknown_methods_are_kept() {
     assert!(!unknown_methods::note(&meta, "1.6.4", "Nope", 2).await.unwrap());
     assert_eq!(unknown_methods::list(&meta).await.unwrap()[0].first_seen_at, 1);
 }
+
+#[tokio::test]
+async fn a_write_by_another_process_is_seen_in_the_change_mark() {
+    let (dir, meta) = open().await;
+    apps::put(&meta, &app("ap-1", "x", "deployed", 1)).await.unwrap();
+    let before = meta.change_mark();
+    assert!(before.is_some());
+    apps::get(&meta, "ap-1").await.unwrap();
+    assert_eq!(meta.change_mark(), before, "reading changes nothing");
+
+    let other = Meta::open(dir.path()).await.unwrap();
+    apps::put(&other, &app("ap-2", "y", "deployed", 2)).await.unwrap();
+    assert_ne!(meta.change_mark(), before);
+}

@@ -19,7 +19,9 @@ enum Placement {
     /// Something must happen first: a worker, or the end of another start.
     Later,
     /// This worker could, but its resources are with other containers.
-    Full { worker_id: String },
+    Full {
+        worker_id: String,
+    },
     /// No worker can ever do it; the reason.
     Never(String),
 }
