@@ -8,7 +8,7 @@ from typing import Callable, List
 import pytest
 
 from harness.client import Client
-from harness.waiting import wait_for
+from harness.waiting import wait_until_empty
 
 Containers = Callable[[], List[str]]
 
@@ -16,8 +16,8 @@ Containers = Callable[[], List[str]]
 @pytest.fixture
 def own_containers(client: Client) -> Containers:
     """The containers that came since the test began."""
-    before = set(client.server.containers())
-    return lambda: [process for process in client.server.containers() if process not in before]
+    before = {process.split()[0] for process in client.server.containers()}
+    return lambda: [process for process in client.server.containers() if process.split()[0] not in before]
 
 
 def test_control_c_ends_the_containers_at_once(client: Client, own_containers: Containers) -> None:
@@ -26,7 +26,7 @@ def test_control_c_ends_the_containers_at_once(client: Client, own_containers: C
         running.wait_for_line("asleep", 60)
         assert own_containers(), "the function runs, but no container process is to be seen"
         running.signal(signal.SIGINT)
-        wait_for("end of the containers", lambda: not own_containers(), 10)
+        wait_until_empty("containers", own_containers, 10)
         ended = running.wait(30)
         assert "slept" not in ended.output
     finally:
@@ -44,7 +44,7 @@ def test_a_detached_app_outlives_its_client_until_it_is_stopped(client: Client, 
         time.sleep(3)
         assert own_containers(), "the container ended together with its client"
         client.app_command("stop", app[0], by_name=False)
-        wait_for("end of the containers", lambda: not own_containers(), 10)
+        wait_until_empty("containers", own_containers, 10)
     finally:
         started.end()
 
@@ -63,6 +63,6 @@ def test_an_ephemeral_app_whose_client_vanished_is_ended(client: Client, own_con
         running.wait_for_line("asleep", 60)
         running.signal(signal.SIGKILL)
         running.wait(10)
-        wait_for("end of the abandoned app's containers", lambda: not own_containers(), 150, pause=1)
+        wait_until_empty("containers", own_containers, 150, pause=1)
     finally:
         running.end()

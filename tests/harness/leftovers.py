@@ -12,7 +12,7 @@ from typing import FrozenSet, List
 
 import blake3
 
-from .waiting import wait_for
+from .waiting import wait_until_empty
 
 
 def tag_of(data_dir: Path) -> str:
@@ -55,16 +55,7 @@ def traces(tag: str, data_dir: Path) -> FrozenSet[str]:
 
 def assert_no_traces(tag: str, data_dir: Path, but: FrozenSet[str] = frozenset(), seconds: float = 10) -> None:
     """Fails with a list of what is still there after `seconds`, apart from `but`."""
-    left: List[str] = []
-
-    def clean() -> bool:
-        left[:] = sorted(traces(tag, data_dir) - but)
-        return not left
-
-    try:
-        wait_for("clean machine", clean, seconds, pause=0.3)
-    except AssertionError:
-        raise AssertionError("left behind:\n" + "\n".join(left)) from None
+    wait_until_empty("traces of the server", lambda: sorted(traces(tag, data_dir) - but), seconds, pause=0.3)
 
 
 def mounts_of(pid: int) -> List[str]:

@@ -16,3 +16,17 @@ def wait_for(what: str, condition: Callable[[], T], seconds: float, pause: float
         if time.monotonic() > deadline:
             raise AssertionError(f"no {what} within {seconds:g} s; the last look gave {answer!r}")
         time.sleep(pause)
+
+
+def wait_until_empty(what: str, things: Callable[[], list], seconds: float, pause: float = 0.1) -> None:
+    """Waits until there is nothing left of `what`; after `seconds` fails with what there is."""
+    left: list = []
+
+    def empty() -> bool:
+        left[:] = things()
+        return not left
+
+    try:
+        wait_for(what, empty, seconds, pause)
+    except AssertionError:
+        raise AssertionError(f"after {seconds:g} s there still are {what}: {left}") from None
