@@ -63,19 +63,24 @@ impl Control {
 
     /// Ends ephemeral apps whose client fell silent, and detached ones without a client that have
     /// nothing left to do.
-    pub(crate) async fn end_abandoned_apps(&self) {
+    ///
+    /// What that takes goes on beside the caller: the passing of time must not wait for the database.
+    pub(crate) fn end_abandoned_apps(&self) {
         for app_id in self.silent_apps() {
             self.forget_heartbeat(&app_id);
             match self.registry.app(&app_id).map(|app| app.state()) {
                 Some(pb::AppState::Ephemeral | pb::AppState::Initializing) => {
                     self.logs.say(&app_id, "The client is gone: the app ends.", self.clock.now());
-                    self.stop_app_or_log(&app_id).await;
+                    self.stop_app_soon(app_id);
                 }
                 Some(pb::AppState::Detached) => {
-                    let moved = self.set_app_state(&app_id, pb::AppState::DetachedDisconnected).await;
-                    if let Err(error) = moved {
-                        tracing::error!(app = app_id, %error, "the app's state could not be recorded");
-                    }
+                    let control = self.clone();
+                    tokio::spawn(async move {
+                        let moved = control.set_app_state(&app_id, pb::AppState::DetachedDisconnected).await;
+                        if let Err(error) = moved {
+                            tracing::error!(app = app_id, %error, "the app's state could not be recorded");
+                        }
+                    });
                 }
                 _ => {}
             }
@@ -86,15 +91,18 @@ impl Control {
             }
             let busy = self.with_scheduler(|scheduler, _| scheduler.app_has_work(&app.id));
             if !busy {
-                self.stop_app_or_log(&app.id).await;
+                self.stop_app_soon(app.id.clone());
             }
         }
     }
 
-    async fn stop_app_or_log(&self, app_id: &str) {
-        if let Err(error) = self.stop_app(app_id).await {
-            tracing::error!(app = app_id, %error, "the app could not be stopped");
-        }
+    fn stop_app_soon(&self, app_id: String) {
+        let control = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = control.stop_app(&app_id).await {
+                tracing::error!(app = app_id, %error, "the app could not be stopped");
+            }
+        });
     }
 
     /// Everything of an app that its containers may refer to.

@@ -21,6 +21,9 @@ use crate::logs::Logs;
 use crate::registry::{Registry, RegistryError};
 use crate::scheduler::{Effect, Policy, Scheduler, StopSignal};
 
+/// Seconds between two ticks that are worth a warning.
+const LATE_TICK: Seconds = 3.0;
+
 /// How the control plane shall behave.
 #[derive(Debug, Clone)]
 pub struct ControlOptions {
@@ -134,13 +137,22 @@ impl Control {
     pub async fn run(self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(Duration::from_millis(200));
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = self.clock.now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = interval.tick() => {}
             }
+            let now = self.clock.now();
+            if now - last > LATE_TICK {
+                tracing::warn!(
+                    seconds = now - last,
+                    "timeouts were looked after late: the server was held up"
+                );
+            }
+            last = now;
             self.with_scheduler(|scheduler, now| scheduler.tick(now));
-            self.end_abandoned_apps().await;
+            self.end_abandoned_apps();
             self.forget_old_builds();
         }
     }
