@@ -61,15 +61,7 @@ impl Copy {
         let mut buffer = vec![0; READ];
         let begin = Instant::now();
         for (path, size) in &self.large {
-            let mut file = File::open(path).map_err(io_error("open", path))?;
-            let mut total = 0;
-            loop {
-                match file.read(&mut buffer).map_err(io_error("read", path))? {
-                    0 => break,
-                    read => total += read as u64,
-                }
-            }
-            complete(path, total, *size)?;
+            read_whole(path, *size, &mut buffer)?;
         }
         Ok(begin.elapsed().as_secs_f64())
     }
@@ -122,16 +114,7 @@ impl Copy {
         let mut buffer = vec![0; READ];
         let begin = Instant::now();
         for (path, size) in &self.small {
-            let mut file = File::open(path).map_err(io_error("open", path))?;
-            let mut total = 0;
-            // One read more than the content needs, as programs that don't ask for the size do.
-            loop {
-                match file.read(&mut buffer).map_err(io_error("read", path))? {
-                    0 => break,
-                    read => total += read as u64,
-                }
-            }
-            complete(path, total, *size)?;
+            read_whole(path, *size, &mut buffer)?;
         }
         Ok(begin.elapsed().as_secs_f64())
     }
@@ -187,6 +170,20 @@ pub(crate) fn walk(directory: &Path) -> Result<u64, BenchError> {
         }
     }
     Ok(found)
+}
+
+/// Opens a file, reads it through `buffer` and closes it: one read more than the content needs, as
+/// programs that don't ask for the size do.
+fn read_whole(path: &Path, size: u64, buffer: &mut [u8]) -> Result<(), BenchError> {
+    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let mut total = 0;
+    loop {
+        match file.read(buffer).map_err(io_error("read", path))? {
+            0 => break,
+            read => total += read as u64,
+        }
+    }
+    complete(path, total, size)
 }
 
 fn complete(path: &Path, found: u64, expected: u64) -> Result<(), BenchError> {

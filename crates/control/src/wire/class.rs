@@ -4,7 +4,6 @@ use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use tonic::Status;
 
-use super::app::environment;
 use crate::auth::Caller;
 use crate::control::Control;
 use crate::functions;
@@ -68,13 +67,7 @@ impl Control {
         _: &Caller,
         request: pb::ClassGetRequest,
     ) -> Result<pb::ClassGetResponse, Status> {
-        let environment = environment(&request.environment_name);
-        let app = self.registry.deployed_app(&request.app_name, &environment).ok_or_else(|| {
-            Status::not_found(format!(
-                "no app `{}` is deployed in environment `{environment}`",
-                request.app_name
-            ))
-        })?;
+        let app = self.deployed_app(&request.app_name, &request.environment_name)?;
         let class = app.class_ids.get(&request.object_tag).and_then(|id| self.registry.class(id));
         let class = class.ok_or_else(|| {
             Status::not_found(format!("the app `{}` has no class `{}`", request.app_name, request.object_tag))

@@ -1,5 +1,7 @@
 //! What an app consists of, and under which name it is found.
 
+use std::sync::Arc;
+
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use tonic::Status;
@@ -78,8 +80,16 @@ impl Control {
         }
     }
 
+    /// The app that is deployed under a name, for those who look something up in it.
+    pub(super) fn deployed_app(&self, name: &str, environment_name: &str) -> Result<Arc<rec::App>, Status> {
+        let environment = environment(environment_name);
+        self.registry.deployed_app(name, &environment).ok_or_else(|| {
+            Status::not_found(format!("no app `{name}` is deployed in environment `{environment}`"))
+        })
+    }
+
     /// The app `id`; a container gets its own only.
-    pub(super) fn own_app(&self, caller: &Caller, id: &str) -> Result<std::sync::Arc<rec::App>, Status> {
+    pub(super) fn own_app(&self, caller: &Caller, id: &str) -> Result<Arc<rec::App>, Status> {
         if let Identity::Task { task_id } = &caller.identity {
             let own =
                 self.with_scheduler(|scheduler, _| scheduler.task(task_id).map(|task| task.app_id.clone()));

@@ -5,7 +5,6 @@ use homeport_proto::record as rec;
 use prost::Message as _;
 use tonic::Status;
 
-use super::app::environment;
 use super::missing;
 use crate::auth::Caller;
 use crate::control::Control;
@@ -134,13 +133,7 @@ impl Control {
         _: &Caller,
         request: pb::FunctionGetRequest,
     ) -> Result<pb::FunctionGetResponse, Status> {
-        let environment = environment(&request.environment_name);
-        let app = self.registry.deployed_app(&request.app_name, &environment).ok_or_else(|| {
-            Status::not_found(format!(
-                "no app `{}` is deployed in environment `{environment}`",
-                request.app_name
-            ))
-        })?;
+        let app = self.deployed_app(&request.app_name, &request.environment_name)?;
         let function = app.function_ids.get(&request.object_tag).and_then(|id| self.registry.function(id));
         let function = function.ok_or_else(|| {
             Status::not_found(format!(

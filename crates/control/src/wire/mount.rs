@@ -12,6 +12,7 @@ use crate::auth::Caller;
 use crate::builds::context;
 use crate::control::Control;
 use crate::ids;
+use crate::registry::RegistryError;
 
 /// Under this name clients ask for the mount with their own package.
 const CLIENT_MOUNT: &str = "modal-client-mount-";
@@ -169,5 +170,5 @@ fn storage(error: homeport_store::StoreError) -> Status {
 }
 
 fn database(error: homeport_meta::QueryError) -> Status {
-    Status::unavailable(format!("the server's database failed: {error}"))
+    RegistryError::from(error).into()
 }
