@@ -5,11 +5,13 @@
 //! here is formats and pure functions. There is no I/O: where content lives is the business of
 //! `homeport-store`, how it is mounted that of `homeport-fs`.
 
+mod delta;
 mod digest;
 pub mod encoding;
 mod metadata;
 mod tree;
 
+pub use delta::{Change, ChangedDirectory, Delta, DeltaId, Stack};
 pub use digest::{Digest, ParseDigestError, SnapshotId};
 pub use encoding::{DecodeError, DecodeErrorKind};
 pub use metadata::{Metadata, Timestamp};

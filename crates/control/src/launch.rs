@@ -91,6 +91,7 @@ impl Control {
             devices: launch.devices.clone(),
             commit_on_success: definition.is_builder_function,
             listen: LISTEN.to_owned(),
+            volumes: Vec::new(),
         })
     }
 

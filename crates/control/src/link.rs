@@ -77,6 +77,7 @@ impl Control {
                 }
             }
             wp::report::Report::StepEnded(ended) => self.links.finish_step(ended),
+            wp::report::Report::VolumeTaken(_) | wp::report::Report::VolumeShown(_) => {}
         }
     }
 

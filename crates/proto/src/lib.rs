@@ -17,6 +17,11 @@ mod package {
                 tonic::include_proto!("homeport.worker.v1");
             }
         }
+        pub mod admin {
+            pub mod v1 {
+                tonic::include_proto!("homeport.admin.v1");
+            }
+        }
         pub mod record {
             pub mod v1 {
                 tonic::include_proto!("homeport.record.v1");
@@ -33,6 +38,9 @@ pub use package::homeport::worker::v1 as worker;
 
 /// What the control plane keeps (package `homeport.record.v1`).
 pub use package::homeport::record::v1 as record;
+
+/// The command line's API (package `homeport.admin.v1`).
+pub use package::homeport::admin::v1 as admin;
 
 /// The names of all methods of the client's service.
 pub const CLIENT_METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));

@@ -152,6 +152,7 @@ impl Orders for Arc<Running> {
             Some(Kind::SignalTask(order)) => self.signal_task(&order),
             Some(Kind::RunStep(order)) => self.run_step(order),
             Some(Kind::CancelStep(order)) => self.cancel_step(&order),
+            Some(Kind::TakeVolume(_) | Kind::ShowVolume(_) | Kind::VolumeKept(_)) => {}
             None => tracing::warn!("control sent an order that this worker doesn't know; it may be newer"),
         }
     }
