@@ -180,6 +180,7 @@ fn hear(stories: &mut HashMap<String, Story>, report: Kind) {
             story.task = Some(ended);
         }
         Kind::StepEnded(ended) => live(stories, &ended.step_id).step = ended.end,
+        Kind::VolumeTaken(_) | Kind::VolumeShown(_) => {}
         Kind::Hello(_) => panic!("a second hello"),
     }
 }
