@@ -22,6 +22,7 @@ mod page;
 mod registry;
 pub mod scheduler;
 mod service;
+mod storage;
 mod wire;
 
 pub use clock::{Clock, Seconds, SystemClock};
@@ -29,3 +30,7 @@ pub use control::{Control, ControlOptions};
 pub use registry::RegistryError;
 pub use scheduler::Policy;
 pub use service::RecentStart;
+pub use storage::{
+    CheckEvent, CheckOptions, Checked, CollectOptions, CollectProgress, Collected, DiskUsage, StorageError,
+    UsageRow,
+};
