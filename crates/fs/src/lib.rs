@@ -22,6 +22,7 @@ mod linked;
 mod mount;
 mod overlay;
 mod probe;
+mod volume;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -34,6 +35,10 @@ pub use idmap::IdMap;
 pub use layer::WritableLayer;
 pub use mount::{Mount, MountRequest};
 pub use probe::{Capabilities, Capability, probe};
+pub use volume::{
+    Freezer, Inside, LeftVolume, ShowError, TakeKind, Taken, VolumeError, VolumeMount, VolumePlace,
+    VolumeRequest,
+};
 
 use error::io_error;
 use homeport_content::SnapshotId;

@@ -1,0 +1,175 @@
+//! Volumes in containers: one writable overlay over the layers of a version, seen at one or more places.
+//!
+//! A [`VolumeMount`] lives as long as its container. What the container changed is *taken* as a delta, and another
+//! version is *shown* in place of the one that it sees, both while the container runs. Files are adopted by the store
+//! without a copy when nobody uses the mount; else they stay, and their content is copied.
+//!
+//! Invariants:
+//! - An upper directory belongs to the layers that it was first mounted over. Another version gets a fresh one.
+//! - What was not yet acknowledged is on disk below `volumes/`, and can be taken by a later process.
+//! - A place is never empty: a new mount comes beneath the old one, which then goes.
+
+mod error;
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use homeport_content::{DeltaId, Stack};
+
+pub use error::{ShowError, VolumeError};
+
+use crate::{IdMap, SnapshotFs};
+
+/// A Volume to be opened for a container.
+#[derive(Debug)]
+pub struct VolumeRequest<'a> {
+    /// Names the writable layer on disk; not used by another mount that is not forgotten. Letters, digits, `.`, `_`
+    /// and `-`.
+    pub key: &'a str,
+    /// The layers of the version that is seen at first.
+    pub stack: &'a Stack,
+    /// Ids as seen by a container with its own user namespace.
+    pub id_map: Option<&'a IdMap>,
+    /// Where the container sees it.
+    pub places: &'a [VolumePlace],
+    /// Patterns of file names (`*.mdb`), or of paths where they have a slash, that are copied into the writable layer
+    /// at once: readers that map such a file before its first write then see that write.
+    pub early_copies: &'a [String],
+    /// Bytes that the Volume's files may have together; 0 means no limit but the disk.
+    pub quota_bytes: u64,
+    /// An existing empty directory of this container, for the sources of binds.
+    pub staging: &'a Path,
+}
+
+/// One place at which a container sees a Volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumePlace {
+    /// Absolute path in the container.
+    pub path: PathBuf,
+    /// A directory of the Volume that is seen in place of its root; empty for the root. Made if it is missing, unless
+    /// the place is read-only.
+    pub sub_path: PathBuf,
+    /// Whether the container can only read here.
+    pub read_only: bool,
+}
+
+/// Stops the processes of a container for a moment.
+pub trait Freezer: Send + Sync {
+    /// Returns when no process of the container runs.
+    fn freeze(&self) -> std::io::Result<()>;
+    /// Lets them run again.
+    fn thaw(&self) -> std::io::Result<()>;
+}
+
+/// The running container that a Volume is mounted in.
+#[derive(Clone, Copy)]
+pub struct Inside<'a> {
+    /// Its mount namespace.
+    pub mount_namespace: BorrowedFd<'a>,
+    /// Ids of its processes, as this process sees them.
+    pub processes: &'a (dyn Fn() -> Vec<u32> + Sync),
+    /// Stops it.
+    pub freezer: &'a dyn Freezer,
+}
+
+/// Why changes are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeKind {
+    /// The container asked for it, and waits.
+    Asked,
+    /// Some time has passed.
+    Background,
+    /// The container has ended.
+    Ended,
+}
+
+/// What was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The changes, in the store; `None` if there are none.
+    pub delta: Option<DeltaId>,
+    /// The layers that the changes are relative to: the version shown last, and what was taken since.
+    pub seen: Stack,
+    /// Whether the container now writes to a fresh layer, so that another version can be shown.
+    pub clean: bool,
+}
+
+/// A Volume of one container. Dropping it takes its mounts away, but leaves the layer on disk; see
+/// [`VolumeMount::forget`].
+#[derive(Debug)]
+pub struct VolumeMount {
+    fs: Arc<SnapshotFs>,
+    shown: Stack,
+    places: Vec<(PathBuf, VolumePlace)>,
+}
+
+/// The layer of a Volume that an earlier process left.
+#[derive(Debug)]
+pub struct LeftVolume {
+    /// As it was opened with.
+    pub key: String,
+    /// What was noted last; empty if nothing was.
+    pub note: String,
+}
+
+impl SnapshotFs {
+    /// Mounts a Volume for a container that will be started.
+    pub fn open_volume(self: &Arc<Self>, request: VolumeRequest<'_>) -> Result<VolumeMount, VolumeError> {
+        Err(VolumeError::Key(request.key.to_owned()))
+    }
+
+    /// The layers that earlier processes left, the containers of which have ended.
+    pub fn left_volumes(self: &Arc<Self>) -> Result<Vec<LeftVolume>, VolumeError> {
+        Ok(Vec::new())
+    }
+}
+
+impl VolumeMount {
+    /// What to bind into the container: source, target, and whether it is read-only.
+    pub fn binds(&self) -> Vec<(PathBuf, PathBuf, bool)> {
+        let binds = self.places.iter();
+        binds.map(|(source, place)| (source.clone(), place.path.clone(), place.read_only)).collect()
+    }
+
+    /// The version that is shown, as it was asked for.
+    pub fn shown(&self) -> &Stack {
+        &self.shown
+    }
+
+    /// Makes what the container changed a delta in the store. `inside` is `None` when it has ended.
+    pub fn take(&mut self, inside: Option<Inside<'_>>, kind: TakeKind) -> Result<Taken, VolumeError> {
+        let _ = (inside, kind, &self.fs);
+        Ok(Taken { delta: None, seen: self.shown.clone(), clean: true })
+    }
+
+    /// Shows the container another version, in place. With `strict`, files that are open for reading stand against it
+    /// as well.
+    pub fn show(&mut self, inside: Inside<'_>, stack: &Stack, strict: bool) -> Result<(), ShowError> {
+        let _ = (inside, stack, strict);
+        Err(ShowError::Changed)
+    }
+
+    /// Keeps a text beside the layer on disk, in place of an earlier one, for who finds the layer later.
+    pub fn note(&self, json: &str) -> Result<(), VolumeError> {
+        let _ = json;
+        Ok(())
+    }
+
+    /// Takes the mounts away and removes the layer from disk: all that was taken is in the history.
+    pub fn forget(self) -> Result<(), VolumeError> {
+        Ok(())
+    }
+}
+
+impl LeftVolume {
+    /// Makes what was changed a delta in the store.
+    pub fn take(&mut self) -> Result<Taken, VolumeError> {
+        Err(VolumeError::Key(self.key.clone()))
+    }
+
+    /// Removes the layer from disk.
+    pub fn forget(self) -> Result<(), VolumeError> {
+        Ok(())
+    }
+}
