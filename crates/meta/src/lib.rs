@@ -1,5 +1,5 @@
 //! Names and facts of a Homeport in SQL: tokens, apps and what they are made of, images, build steps,
-//! calls, models.
+//! calls, models, Volumes.
 //!
 //! Each table has a module of plain functions that take a [`Meta`]; each function is one statement or one
 //! transaction. Columns exist only where a lookup needs them: the rest of a row is a `record`, bytes
@@ -9,6 +9,7 @@
 //! PostgreSQL share. File contents, logs and secrets in the clear are never here.
 
 pub mod apps;
+pub mod blocks;
 pub mod calls;
 pub mod files;
 pub mod idempotency;
@@ -20,6 +21,9 @@ pub mod outputs;
 pub mod steps;
 pub mod tokens;
 pub mod unknown_methods;
+pub mod volume_takes;
+pub mod volume_versions;
+pub mod volumes;
 
 mod database;
 mod lock;

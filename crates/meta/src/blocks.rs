@@ -1,0 +1,107 @@
+//! Blocks of uploads that are not whole files yet, by the SHA-256 that clients name them with.
+
+use sqlx::FromRow;
+
+use crate::database::{Context, Meta, Result};
+
+const COLUMNS: &str = "sha256, digest, size, used_at";
+
+/// A row of `blocks`.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Block {
+    /// SHA-256 of the block as the client counts it, lower hex.
+    pub sha256: String,
+    /// The store's digest of the same bytes.
+    pub digest: String,
+    /// Bytes.
+    pub size: i64,
+    /// When it was uploaded or asked for last; milliseconds since 1970, UTC.
+    pub used_at: i64,
+}
+
+/// Inserts or replaces a block.
+pub async fn put(meta: &Meta, block: &Block) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO blocks (sha256, digest, size, used_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (sha256) DO UPDATE SET digest = excluded.digest, size = excluded.size, \
+         used_at = excluded.used_at",
+    )
+    .bind(&block.sha256)
+    .bind(&block.digest)
+    .bind(block.size)
+    .bind(block.used_at)
+    .execute(&meta.pool)
+    .await
+    .context(|| format!("write block {}", block.sha256))?;
+    Ok(())
+}
+
+/// The block with this SHA-256.
+pub async fn get(meta: &Meta, sha256: &str) -> Result<Option<Block>> {
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM blocks WHERE sha256 = $1"))
+        .bind(sha256)
+        .fetch_optional(&meta.pool)
+        .await
+        .context(|| format!("read block {sha256}"))
+}
+
+/// Those of `sha256s` that are there. One transaction for all of them: an upload asks for thousands at once.
+pub async fn get_all(meta: &Meta, sha256s: &[String]) -> Result<Vec<Block>> {
+    let what = || format!("read {} blocks", sha256s.len());
+    let mut transaction = meta.pool.begin().await.context(what)?;
+    let mut found = Vec::new();
+    for sha256 in sha256s {
+        let block = sqlx::query_as(&format!("SELECT {COLUMNS} FROM blocks WHERE sha256 = $1"))
+            .bind(sha256)
+            .fetch_optional(&mut *transaction)
+            .await
+            .context(what)?;
+        found.extend(block);
+    }
+    transaction.commit().await.context(what)?;
+    Ok(found)
+}
+
+/// Notes that blocks are in use, so that they stay.
+pub async fn touch(meta: &Meta, sha256s: &[String], now: i64) -> Result<()> {
+    let what = || format!("note the use of {} blocks", sha256s.len());
+    let mut transaction = meta.pool.begin().await.context(what)?;
+    for sha256 in sha256s {
+        sqlx::query("UPDATE blocks SET used_at = $1 WHERE sha256 = $2 AND used_at < $1")
+            .bind(now)
+            .bind(sha256)
+            .execute(&mut *transaction)
+            .await
+            .context(what)?;
+    }
+    transaction.commit().await.context(what)
+}
+
+/// The blocks that were used at `since` or later.
+pub async fn list_used_since(meta: &Meta, since: i64) -> Result<Vec<Block>> {
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM blocks WHERE used_at >= $1 ORDER BY sha256"))
+        .bind(since)
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| "list the blocks of uploads".to_owned())
+}
+
+/// Deletes a block. False if there was none.
+pub async fn delete(meta: &Meta, sha256: &str) -> Result<bool> {
+    let result = sqlx::query("DELETE FROM blocks WHERE sha256 = $1")
+        .bind(sha256)
+        .execute(&meta.pool)
+        .await
+        .context(|| format!("delete block {sha256}"))?;
+    Ok(result.rows_affected() > 0)
+}
+
+/// Forgets blocks that were not used since `before` (milliseconds since 1970, UTC); returns how many.
+pub async fn sweep(meta: &Meta, before: i64) -> Result<u64> {
+    let result = sqlx::query("DELETE FROM blocks WHERE used_at < $1")
+        .bind(before)
+        .execute(&meta.pool)
+        .await
+        .context(|| "forget old blocks".to_owned())?;
+    Ok(result.rows_affected())
+}

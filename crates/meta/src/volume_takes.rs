@@ -1,0 +1,66 @@
+//! What containers changed and what is in the history of it, so that a change that is reported again is found.
+
+use crate::database::{Context, Meta, Result};
+
+/// A row of `volume_takes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// The container's task.
+    pub task_id: String,
+    /// The Volume.
+    pub volume_id: String,
+    /// Counts the changes of one task and Volume, from 1.
+    pub sequence: i64,
+    /// The version that came of it.
+    pub number: i64,
+}
+
+/// Inserts a take that is in a version by now, or whose content was there already.
+pub async fn put(meta: &Meta, take: &Take) -> Result<()> {
+    let what = || format!("write take {} of task {}", take.sequence, take.task_id);
+    let mut connection = meta.pool.acquire().await.context(what)?;
+    insert_row(&mut connection, take).await.context(what)
+}
+
+pub(crate) async fn insert_row(
+    connection: &mut sqlx::AnyConnection,
+    take: &Take,
+) -> std::result::Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO volume_takes (task_id, volume_id, sequence, number) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (task_id, volume_id, sequence) DO NOTHING",
+    )
+    .bind(&take.task_id)
+    .bind(&take.volume_id)
+    .bind(take.sequence)
+    .bind(take.number)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The highest sequence that is kept of a task and Volume; 0 if none is.
+pub async fn last_sequence(meta: &Meta, task_id: &str, volume_id: &str) -> Result<i64> {
+    let (last,): (Option<i64>,) =
+        sqlx::query_as("SELECT MAX(sequence) FROM volume_takes WHERE task_id = $1 AND volume_id = $2")
+            .bind(task_id)
+            .bind(volume_id)
+            .fetch_one(&meta.pool)
+            .await
+            .context(|| format!("read the takes of task {task_id}"))?;
+    Ok(last.unwrap_or(0))
+}
+
+/// Forgets all takes of a task and Volume but the last, which is enough to know the others.
+pub async fn trim(meta: &Meta, task_id: &str, volume_id: &str) -> Result<u64> {
+    let result = sqlx::query(
+        "DELETE FROM volume_takes WHERE task_id = $1 AND volume_id = $2 AND sequence < \
+         (SELECT MAX(sequence) FROM volume_takes WHERE task_id = $1 AND volume_id = $2)",
+    )
+    .bind(task_id)
+    .bind(volume_id)
+    .execute(&meta.pool)
+    .await
+    .context(|| format!("forget old takes of task {task_id}"))?;
+    Ok(result.rows_affected())
+}
