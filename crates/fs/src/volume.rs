@@ -8,6 +8,15 @@
 //! - An upper directory belongs to the layers that it was first mounted over. Another version gets a fresh one.
 //! - What was not yet acknowledged is on disk below `volumes/`, and can be taken by a later process.
 //! - A place is never empty: a new mount comes beneath the old one, which then goes.
+//!
+//! The order in which a layer gives its files to the store, so that neither a failure nor a crash at any point harms
+//! what the container sees or what a later process finds:
+//! 1. The scan reads the upper directory against the layers that it was *mounted over* and gives a delta of all that is
+//!    in it; nothing is moved or altered. What was taken from the same upper before is subtracted afterwards.
+//! 2. New content enters the store: as a copy while the mount is used, else as a hard link to the file as it is, with
+//!    its mode, owner and attributes. Links are taken back if anything fails, before the container runs again.
+//! 3. The delta is put into the store, and the layer's record says that this upper is spent.
+//! 4. Only then are the linked objects stripped of metadata and the upper removed.
 
 mod error;
 
