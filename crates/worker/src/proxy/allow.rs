@@ -1,8 +1,9 @@
 //! What a container may ask of the control plane. This is the only place that says so.
 //!
 //! The list holds what the client's code calls from inside a container: the entrypoint, nested calls of functions and
-//! classes, and blobs. Control still judges each request by the task it comes from; the list keeps everything else
-//! (deploying, stopping, logs, the workers' own service) out of reach.
+//! classes, blobs, and the files of Volumes and network file systems. Control still judges each request by the task it
+//! comes from; the list keeps everything else (deploying, stopping, logs, renaming and deleting a whole Volume, the
+//! workers' own service) out of reach.
 
 use http::Method;
 
@@ -48,8 +49,31 @@ const METHODS: &[&str] = &[
     "FunctionPutInputs",
     "FunctionPutOutputs",
     "FunctionRetryInputs",
+    "MountPutFile",
+    "SharedVolumeGetFile",
+    "SharedVolumeGetOrCreate",
+    "SharedVolumeHeartbeat",
+    "SharedVolumeListFiles",
+    "SharedVolumeListFilesStream",
+    "SharedVolumePutFile",
+    "SharedVolumeRemoveFile",
     "TaskResult",
     "VolumeCommit",
+    "VolumeCopyFiles",
+    "VolumeCopyFiles2",
+    "VolumeGetById",
+    "VolumeGetFile",
+    "VolumeGetFile2",
+    "VolumeGetOrCreate",
+    "VolumeHeartbeat",
+    "VolumeList",
+    "VolumeListFiles",
+    "VolumeListFiles2",
+    "VolumePutFiles",
+    "VolumePutFiles2",
+    "VolumeReload",
+    "VolumeRemoveFile",
+    "VolumeRemoveFile2",
 ];
 
 /// Whether a gRPC request for `path` passes.
@@ -108,7 +132,9 @@ mod tests {
     #[test]
     fn task_may_call_the_client_api_but_not_deploy_or_act_as_a_worker() {
         assert!(grpc(Scope::Task, "/modal.client.ModalClient/FunctionGetInputs"));
+        assert!(grpc(Scope::Task, "/modal.client.ModalClient/VolumeReload"));
         assert!(!grpc(Scope::Task, "/modal.client.ModalClient/AppDeploy"));
+        assert!(!grpc(Scope::Task, "/modal.client.ModalClient/VolumeDelete"));
         assert!(!grpc(Scope::Task, "/modal.client.ModalClient/"));
         assert!(!grpc(Scope::Task, "/homeport.worker.v1.WorkerLink/Attach"));
         assert!(!grpc(Scope::Task, "/x/modal.client.ModalClient/FunctionGetInputs"));
