@@ -155,6 +155,23 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
+    /// Its directories, one for each hierarchy that has it.
+    pub(crate) fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
+    /// Ids of the processes in the group and in groups below it.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>, CgroupError> {
+        let mut members = Vec::new();
+        for directory in &self.directories {
+            collect_members(directory, &mut members)?;
+        }
+        let mut ids: Vec<u32> = members.into_iter().filter_map(|(pid, _)| u32::try_from(pid).ok()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
     /// How many processes the kernel killed in this group because memory ran out.
     pub(crate) fn memory_kills(&self) -> u64 {
         self.directories
@@ -201,14 +218,17 @@ impl Cgroup {
                     seconds: KILL_TIMEOUT.as_secs(),
                 });
             }
+            // `cgroup.kill` of version 2 leaves no gap for a process that forks faster than it is killed.
             for directory in &self.directories {
-                // A frozen process of version 1 dies only when thawed; `cgroup.kill` of version 2 leaves no gap for a
-                // process that forks faster than it is killed. Neither file is everywhere.
-                let _ = fs::write(directory.join("freezer.state"), "THAWED");
                 let _ = fs::write(directory.join("cgroup.kill"), "1");
             }
             for (pid, directory) in &members {
                 kill_member(*pid, directory);
+            }
+            // A frozen process of version 1 dies only when thawed, and does nothing else first because the signal is
+            // there already. Neither file is everywhere.
+            for directory in &self.directories {
+                thaw_tree(directory)?;
             }
             thread::sleep(KILL_INTERVAL);
         }
@@ -263,6 +283,18 @@ fn children(directory: &Path) -> Result<Vec<PathBuf>, CgroupError> {
         }
     }
     Ok(found)
+}
+
+/// Thawing a group does not thaw the groups below it that were frozen themselves.
+fn thaw_tree(directory: &Path) -> Result<(), CgroupError> {
+    let state = directory.join("freezer.state");
+    if state.exists() {
+        let _ = fs::write(state, "THAWED");
+        for child in children(directory)? {
+            thaw_tree(&child)?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_tree(directory: &Path) -> Result<(), CgroupError> {

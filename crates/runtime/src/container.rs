@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::cdi::{self, NodeDirectory};
 use crate::cgroup::CgroupError;
+use crate::freezer::Freezer;
 use crate::network::host_resolv_conf;
 use crate::runtime::{Shared, StartError};
 use crate::sandbox::Sandbox;
@@ -91,7 +94,9 @@ pub enum ContainerError {
 #[derive(Debug)]
 pub struct Container {
     id: String,
+    pid: Pid,
     process: OwnedFd,
+    freezer: Freezer,
     exit: Mutex<Option<Exit>>,
     removed: Mutex<bool>,
     shared: Arc<Shared>,
@@ -114,12 +119,15 @@ impl Container {
         };
         let started = shared.runc.run(&id, &bundle.path, [stdin, stdio.stdout, stdio.stderr]);
         let started = started.map_err(StartError::from).and_then(|pid| {
-            pidfd_open(pid, PidfdFlags::NONBLOCK)
-                .map_err(|errno| StartError::Follow { id: id.clone(), source: errno.into() })
+            let process = pidfd_open(pid, PidfdFlags::NONBLOCK)
+                .map_err(|errno| StartError::Follow { id: id.clone(), source: errno.into() })?;
+            Ok((pid, process))
         });
         match started {
-            Ok(process) => Ok(Container {
+            Ok((pid, process)) => Ok(Container {
+                freezer: Freezer::new(&id, &shared.hierarchies.group(&cgroup_path(shared, &id))),
                 id,
+                pid,
                 process,
                 exit: Mutex::new(None),
                 removed: Mutex::new(false),
@@ -220,6 +228,33 @@ impl Container {
         clear_away(&self.shared, &self.id)?;
         *removed = true;
         Ok(())
+    }
+
+    /// Stops and continues all of its processes.
+    pub fn freezer(&self) -> &Freezer {
+        &self.freezer
+    }
+
+    /// Opens its mount namespace; `None` when the container has ended. What is mounted in it stays mounted until the
+    /// descriptor is closed, also when the container ends meanwhile.
+    pub fn mount_namespace(&self) -> Result<Option<OwnedFd>, ContainerError> {
+        let opened = fs::File::open(format!("/proc/{}/ns/mnt", self.pid.as_raw_nonzero()));
+        // While it was not waited for, the id was its own, and the namespace too.
+        if self.try_wait()?.is_some() {
+            return Ok(None);
+        }
+        match opened {
+            Ok(file) => Ok(Some(file.into())),
+            Err(error) => Err(self.wait_failed()(error)),
+        }
+    }
+
+    /// Ids of its processes, as this process sees them; none when it has ended.
+    pub fn processes(&self) -> Vec<u32> {
+        self.group().processes().unwrap_or_else(|error| {
+            tracing::warn!(%error, "processes of a container are not known");
+            Vec::new()
+        })
     }
 
     fn group(&self) -> crate::cgroup::Cgroup {

@@ -13,5 +13,7 @@ mod instance;
 mod isolation;
 #[path = "containers/network.rs"]
 mod network;
+#[path = "containers/pause.rs"]
+mod pause;
 #[path = "containers/refusal.rs"]
 mod refusal;
