@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::error::io_error;
 use crate::hashing::{CopyError, copy_and_digest, digest_file};
-use crate::{Store, StoreError};
+use crate::{ScratchDir, Store, StoreError};
 
 /// Up to so many files are synced one by one.
 const FEW: usize = 4;
@@ -25,7 +25,8 @@ const FEW: usize = 4;
 #[derive(Debug)]
 pub struct Batch<'a> {
     store: &'a Store,
-    scratch: tempfile::TempDir,
+    /// With a hold that lives until all is published.
+    scratch: ScratchDir,
     next: AtomicU64,
     staged: Mutex<HashMap<Digest, PathBuf>>,
 }
@@ -46,7 +47,7 @@ impl Batch<'_> {
     /// Stages an object with these bytes.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.known(&digest) {
+        if !self.known(&digest)? {
             self.put_with_head(bytes, &mut io::empty())?;
         }
         Ok(digest)
@@ -159,14 +160,14 @@ impl Batch<'_> {
         Ok(found.map_err(io_error("look at", &self.store.dir))?.dev())
     }
 
-    fn known(&self, digest: &Digest) -> bool {
-        self.staged().contains_key(digest) || self.store.contains(digest)
+    fn known(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.staged().contains_key(digest) || self.store.keep_object(digest)?)
     }
 
     /// Keeps the file at `path`, open as `file`, for publishing; removes it if its content is
     /// known.
     fn stage(&self, digest: Digest, file: &File, path: PathBuf) -> Result<(), StoreError> {
-        if !self.known(&digest) {
+        if !self.known(&digest)? {
             strip_metadata(file, &path)?;
             match self.staged().entry(digest) {
                 hash_map::Entry::Vacant(entry) => {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use homeport_content::{DecodeError, Digest, InvalidTree, SnapshotId};
+use homeport_content::{DecodeError, DeltaId, Digest, InvalidTree, SnapshotId};
 
 /// An operation of the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,19 @@ pub enum StoreError {
     /// The file system refused something.
     #[error("cannot {action} `{path}`")]
     Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The disk is full, or what may be used of it.
+    #[error(
+        "cannot {action} `{path}`: no space is left on the disk, and what was to be stored is not; \
+         free some (`homeport du` says where it goes, `homeport gc` removes what nothing refers to) and try again"
+    )]
+    NoSpace {
         /// What was tried.
         action: &'static str,
         /// On which file.
@@ -28,6 +41,9 @@ pub enum StoreError {
     /// There is no such tree.
     #[error("snapshot {0} is not in the store")]
     MissingTree(SnapshotId),
+    /// There is no such delta.
+    #[error("delta {0} is not in the store")]
+    MissingDelta(DeltaId),
     /// The file under a digest has other bytes.
     #[error("`{path}` is damaged: its content has the digest {found}; restore or remove the file")]
     Damaged {
@@ -66,7 +82,9 @@ impl StoreError {
     /// The error of the operating system behind this one, if there is one.
     pub fn io(&self) -> Option<&io::Error> {
         match self {
-            StoreError::Io { source, .. } | StoreError::Source(source) => Some(source),
+            StoreError::Io { source, .. }
+            | StoreError::NoSpace { source, .. }
+            | StoreError::Source(source) => Some(source),
             _ => None,
         }
     }
@@ -75,5 +93,10 @@ impl StoreError {
 /// For `map_err`: what was tried, and on which file.
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
-    move |source| StoreError::Io { action, path, source }
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StoreError::NoSpace { action, path, source }
+        }
+        _ => StoreError::Io { action, path, source },
+    }
 }

@@ -4,7 +4,8 @@
 //! objects/xx/rest   file contents, named by the BLAKE3 digest of their bytes
 //! trees/xx/rest     encoded trees, named by the digest of the encoding
 //! scratch/          what is being written; emptied when the store is opened
-//! lock              held (shared) while the store is open
+//! lock              held (shared) while the store is open; holds are announced on it
+//! clock             what this boot's times are counted from
 //! ```
 //!
 //! Invariants:
@@ -15,24 +16,41 @@
 //! - Objects never change. They are read-only files owned by root, without attributes.
 //!
 //! Writing many small files one by one costs a sync for each: use a [`Batch`].
-//! Absent: garbage collection, remote storage, chunking.
+//! What is stored or found during a [`Hold`] is safe from garbage collection, see [`Store::hold`].
+//! Absent: remote storage, chunking.
 
 mod batch;
+mod clock;
+mod disk;
 mod error;
+mod gc;
 mod hashing;
+mod hold;
+mod marks;
 mod objects;
+pub mod outboard;
+mod protocol;
+mod quarantine;
+mod reach;
+mod scratch;
 mod trees;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 pub use batch::Batch;
 pub use error::StoreError;
+pub use gc::{BrokenRoot, Collection, SweepError, Swept};
 pub use hashing::digest_file;
+pub use hold::{Hold, Pin, Root};
+pub use scratch::ScratchDir;
 
+use clock::StoreClock;
+use disk::Disk;
 use error::io_error;
 use homeport_content::Digest;
+use protocol::Protocol;
 use rustix::fs::FlockOperation;
 
 /// A directory of objects and trees. Share it as `Arc<Store>`; every operation takes `&self`
@@ -44,6 +62,7 @@ pub struct Store {
     root: File,
     _lock: File,
     cache: Mutex<trees::TreeCache>,
+    protocol: Arc<Protocol<Disk>>,
 }
 
 impl Store {
@@ -58,6 +77,7 @@ impl Store {
         let lock = File::options()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(&lock_path)
             .map_err(io_error("open", &lock_path))?;
@@ -68,7 +88,10 @@ impl Store {
         rustix::fs::flock(&lock, FlockOperation::LockShared)
             .map_err(|errno| io_error("lock", &lock_path)(errno.into()))?;
         let root = File::open(dir).map_err(io_error("open", dir))?;
-        Ok(Store { dir: dir.to_owned(), root, _lock: lock, cache: Mutex::default() })
+        let clock = StoreClock::open(&dir.join("clock"))?;
+        let disk = lock.try_clone().and_then(|lock| Disk::new(clock, lock));
+        let protocol = Arc::new(Protocol::new(disk.map_err(io_error("use", &lock_path))?));
+        Ok(Store { dir: dir.to_owned(), root, _lock: lock, cache: Mutex::default(), protocol })
     }
 
     /// The directory of the store.
@@ -79,16 +102,6 @@ impl Store {
     /// The directory that holds the objects, laid out as `xx/rest`.
     pub fn objects_dir(&self) -> PathBuf {
         self.dir.join("objects")
-    }
-
-    /// A new directory on the file system of the store, removed with all its content when the
-    /// guard is dropped, or at the next start.
-    pub fn scratch_dir(&self) -> Result<tempfile::TempDir, StoreError> {
-        let scratch = self.dir.join("scratch");
-        tempfile::Builder::new()
-            .prefix("work-")
-            .tempdir_in(&scratch)
-            .map_err(io_error("make a directory in", &scratch))
     }
 
     /// Waits until everything written to the file system of the store is on disk.
@@ -106,16 +119,18 @@ impl Store {
         path
     }
 
-    /// Renames a finished file to its place. Who comes second replaces equal bytes by equal bytes.
-    fn publish(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
-        match fs::rename(from, to) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let shard = to.parent().unwrap_or(&self.dir);
-                fs::create_dir_all(shard).map_err(io_error("make the directory", shard))?;
-                fs::rename(from, to).map_err(io_error("rename a new file to", to))
-            }
-            result => result.map_err(io_error("rename a new file to", to)),
+    /// Whether the file is here; if it is, no collection takes it before the holds of now end.
+    fn keep(&self, place: &PathBuf) -> Result<bool, StoreError> {
+        // Most of what is looked for is not there.
+        if place.symlink_metadata().is_err() {
+            return Ok(false);
         }
+        self.protocol.keep(place)
+    }
+
+    /// Renames a finished file to its place. Who comes second replaces equal bytes by equal bytes.
+    fn publish(&self, from: &Path, to: &PathBuf) -> Result<(), StoreError> {
+        self.protocol.publish(from, to)
     }
 
     /// Makes the name of a published file durable: its shard, and the shard's own name.

@@ -14,7 +14,7 @@ impl Store {
     /// Stores these bytes; they are durable on return.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.contains(&digest) {
+        if !self.keep_object(&digest)? {
             let batch = self.batch()?;
             batch.put_bytes(bytes)?;
             batch.publish()?;
@@ -56,6 +56,12 @@ impl Store {
     /// Whether the object is here.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.object_path(digest).symlink_metadata().is_ok()
+    }
+
+    /// Whether the object is here, for who needs it to stay: during a [`Hold`](crate::Hold) that
+    /// began before, no collection takes it.
+    pub fn keep_object(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.keep(&self.object_path(digest))
     }
 
     /// Opens an object for reading. Its bytes are not checked, see [`Store::verify_object`].

@@ -37,6 +37,11 @@ impl TreeCache {
         Some(Arc::clone(&cached.tree))
     }
 
+    fn forget(&mut self, gone: &dyn Fn(&SnapshotId) -> bool) {
+        let removed = self.entries.extract_if(|id, _| gone(id));
+        self.bytes -= removed.map(|(_, cached)| cached.bytes).sum::<usize>();
+    }
+
     fn insert(&mut self, id: SnapshotId, tree: Arc<Tree>, bytes: usize) {
         self.clock += 1;
         let used = self.clock;
@@ -58,6 +63,11 @@ impl TreeCache {
 }
 
 impl Store {
+    /// Drops decoded trees whose files are gone.
+    pub(crate) fn forget_cached(&self, gone: &dyn Fn(&SnapshotId) -> bool) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).forget(gone);
+    }
+
     /// Stores a tree. Everything that was published before is durable before the tree has its
     /// name, and the tree is durable on return. Whether its objects are here is not looked at.
     pub fn put_tree(&self, tree: &Tree) -> Result<SnapshotId, StoreError> {
@@ -65,7 +75,7 @@ impl Store {
         let bytes = tree.encode();
         let id = Digest::of(&bytes);
         let place = self.place("trees", &id);
-        if place.symlink_metadata().is_ok() {
+        if self.keep(&place)? {
             return Ok(id);
         }
         let scratch = self.scratch_dir()?;
