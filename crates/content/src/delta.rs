@@ -6,9 +6,16 @@
 //! There is no mark for a directory that hides the one below: names of the lower directory that are gone are said one by
 //! one. That makes every delta a plain set of changes by path, which is what merging needs.
 
+mod encoding;
+mod validate;
+mod walk;
+
 use std::collections::BTreeMap;
 
-use crate::{Digest, Leaf, LeafId, Metadata, SnapshotId};
+pub use walk::WalkDelta;
+
+use crate::tree::components;
+use crate::{DecodeError, Digest, Directory, Entry, Leaf, LeafId, Metadata, SnapshotId, Tree};
 
 /// The digest of a delta's canonical encoding.
 pub type DeltaId = Digest;
@@ -74,11 +81,92 @@ impl Delta {
     pub fn new(root: Metadata) -> Delta {
         Delta { root: ChangedDirectory::new(root), leaves: Vec::new() }
     }
+
+    /// Everything that is in `tree`, as changes to an empty one.
+    pub fn from_tree(tree: &Tree) -> Delta {
+        Delta { root: ChangedDirectory::from_directory(&tree.root), leaves: tree.leaves.clone() }
+    }
+
+    /// The canonical bytes of the delta: as those of a tree, with one more kind of entry.
+    ///
+    /// A delta that [`Delta::validate`] refuses may give bytes that do not decode.
+    pub fn encode(&self) -> Vec<u8> {
+        encoding::encode(self)
+    }
+
+    /// The delta with these canonical bytes; every other input is refused.
+    pub fn decode(bytes: &[u8]) -> Result<Delta, DecodeError> {
+        encoding::decode(bytes)
+    }
+
+    /// The digest of the canonical bytes.
+    pub fn id(&self) -> DeltaId {
+        Digest::of(&self.encode())
+    }
+
+    /// Whether no entry is changed. The metadata of the root may be.
+    pub fn is_empty(&self) -> bool {
+        self.root.entries.is_empty()
+    }
+
+    /// Number of names in the delta: those of changed entries and of the directories that lead to them.
+    pub fn entries(&self) -> u64 {
+        self.root.count()
+    }
+
+    /// The leaf with this number.
+    pub fn leaf(&self, id: LeafId) -> Option<&Leaf> {
+        self.leaves.get(id.0 as usize)
+    }
+
+    /// Adds a leaf to the table. It is part of the delta once an entry names it.
+    pub fn push_leaf(&mut self, leaf: Leaf) -> LeafId {
+        // A delta of 2^32 leaves does not fit in memory before the number wraps.
+        let id = LeafId(self.leaves.len() as u32);
+        self.leaves.push(leaf);
+        id
+    }
+
+    /// What became of the name at `path`; `None` if the delta says nothing of it, as it does of what was below a name
+    /// that is removed or replaced. The root has no name.
+    pub fn get(&self, path: &[u8]) -> Option<&Change> {
+        let mut directory = &self.root;
+        let mut found: Option<&Change> = None;
+        for part in components(path) {
+            if let Some(change) = found {
+                let Change::Directory(next) = change else { return None };
+                directory = next;
+            }
+            found = Some(directory.entries.get(part)?);
+        }
+        found
+    }
 }
 
 impl ChangedDirectory {
     /// A directory of which no entry changed.
     pub fn new(metadata: Metadata) -> ChangedDirectory {
         ChangedDirectory { metadata, entries: BTreeMap::new() }
+    }
+
+    fn from_directory(directory: &Directory) -> ChangedDirectory {
+        let entries = directory.entries.iter().map(|(name, entry)| {
+            let change = match entry {
+                Entry::Directory(directory) => {
+                    Change::Directory(Box::new(ChangedDirectory::from_directory(directory)))
+                }
+                Entry::Leaf(id) => Change::Leaf(*id),
+            };
+            (name.clone(), change)
+        });
+        ChangedDirectory { metadata: directory.metadata.clone(), entries: entries.collect() }
+    }
+
+    fn count(&self) -> u64 {
+        let below = self.entries.values().map(|change| match change {
+            Change::Directory(directory) => directory.count(),
+            Change::Leaf(_) | Change::Removed => 0,
+        });
+        self.entries.len() as u64 + below.sum::<u64>()
     }
 }

@@ -1,4 +1,4 @@
-//! The canonical encoding of a [`Tree`], version 1.
+//! The canonical encoding of a [`Tree`], version 1. That of a [`Delta`](crate::Delta) is made of the same parts.
 //!
 //! A tree has exactly one encoding, and every accepted input is the encoding of its tree, so
 //! the digest of the bytes names the content.
@@ -41,20 +41,20 @@ use std::collections::{BTreeMap, HashMap};
 use crate::tree::{kind_fault, metadata_fault, name_fault};
 use crate::{Digest, Directory, Entry, FileContent, Leaf, LeafId, LeafKind, MAX_DEPTH};
 use crate::{Metadata, Timestamp, Tree};
-use reader::Reader;
+pub(crate) use reader::Reader;
 pub use reader::{DecodeError, DecodeErrorKind};
 
 const MAGIC: &[u8] = b"HPTREE";
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
-const DIRECTORY: u8 = 0;
+pub(crate) const DIRECTORY: u8 = 0;
 const INLINE: u8 = 1;
 const OBJECT: u8 = 2;
 const SYMLINK: u8 = 3;
 const FIFO: u8 = 4;
 const CHAR_DEVICE: u8 = 5;
 const BLOCK_DEVICE: u8 = 6;
-const LINK: u8 = 7;
+pub(crate) const LINK: u8 = 7;
 
 pub(crate) fn encode(tree: &Tree) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + tree.leaves.len() * 64);
@@ -92,7 +92,7 @@ fn put_directory(out: &mut Vec<u8>, directory: &Directory, tree: &Tree, numbers:
     }
 }
 
-fn put_leaf(out: &mut Vec<u8>, leaf: &Leaf) {
+pub(crate) fn put_leaf(out: &mut Vec<u8>, leaf: &Leaf) {
     let tag = match &leaf.kind {
         LeafKind::File(FileContent::Inline(_)) => INLINE,
         LeafKind::File(FileContent::Object { .. }) => OBJECT,
@@ -116,7 +116,7 @@ fn put_leaf(out: &mut Vec<u8>, leaf: &Leaf) {
     }
 }
 
-fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
+pub(crate) fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     put_varint(out, metadata.mode.into());
     put_varint(out, metadata.uid.into());
     put_varint(out, metadata.gid.into());
@@ -130,12 +130,12 @@ fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     }
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -200,7 +200,7 @@ fn take_directory(
     Ok(Directory { metadata, entries })
 }
 
-fn take_leaf(reader: &mut Reader<'_>, tag: u8) -> Result<Leaf, DecodeError> {
+pub(crate) fn take_leaf(reader: &mut Reader<'_>, tag: u8) -> Result<Leaf, DecodeError> {
     if !(INLINE..=BLOCK_DEVICE).contains(&tag) {
         return Err(reader.refuse(DecodeErrorKind::UnknownTag(tag)));
     }
@@ -222,7 +222,7 @@ fn take_leaf(reader: &mut Reader<'_>, tag: u8) -> Result<Leaf, DecodeError> {
     }
 }
 
-fn take_metadata(reader: &mut Reader<'_>) -> Result<Metadata, DecodeError> {
+pub(crate) fn take_metadata(reader: &mut Reader<'_>) -> Result<Metadata, DecodeError> {
     let mode = reader.varint_u32()?;
     let uid = reader.varint_u32()?;
     let gid = reader.varint_u32()?;

@@ -8,12 +8,14 @@
 mod delta;
 mod digest;
 pub mod encoding;
+mod layered;
 mod metadata;
 mod tree;
 
-pub use delta::{Change, ChangedDirectory, Delta, DeltaId, Stack};
+pub use delta::{Change, ChangedDirectory, Delta, DeltaId, Stack, WalkDelta};
 pub use digest::{Digest, ParseDigestError, SnapshotId};
 pub use encoding::{DecodeError, DecodeErrorKind};
+pub use layered::{Layered, Seen, WalkLayered};
 pub use metadata::{Metadata, Timestamp};
 pub use tree::{
     Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, InvalidTree, Leaf, LeafId, LeafKind, MAX_DEPTH,

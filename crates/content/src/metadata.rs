@@ -28,6 +28,15 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// What a directory shows of which no layer says anything.
+    pub(crate) const NONE: Metadata = Metadata {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp { seconds: 0, nanos: 0 },
+        xattrs: BTreeMap::new(),
+    };
+
     /// Metadata with this mode, owned by root, at the epoch, without attributes.
     pub fn with_mode(mode: u32) -> Metadata {
         Metadata { mode, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs: BTreeMap::new() }

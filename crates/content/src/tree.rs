@@ -8,8 +8,9 @@ mod walk;
 use std::collections::BTreeMap;
 
 pub use path::PathError;
+pub(crate) use path::components;
 pub use validate::InvalidTree;
-pub(crate) use validate::{kind_fault, metadata_fault, name_fault};
+pub(crate) use validate::{kind_fault, metadata_fault, name_fault, refuse};
 pub use walk::Walk;
 
 use crate::{Digest, Metadata, SnapshotId, encoding};

@@ -1,8 +1,8 @@
 //! Reading of numbers and bytes that nobody vouches for.
 
-/// The bytes are not the canonical encoding of a tree.
+/// The bytes are not the canonical encoding of a tree, or of a delta.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the tree is damaged at byte {offset}: {kind}")]
+#[error("damaged at byte {offset}: {kind}")]
 pub struct DecodeError {
     /// Where reading stopped.
     pub offset: usize,
@@ -16,7 +16,10 @@ pub enum DecodeErrorKind {
     /// The input does not start as a tree does.
     #[error("this is not an encoded tree")]
     NotATree,
-    /// The tree was written by another version.
+    /// The input does not start as a delta does.
+    #[error("this is not an encoded delta")]
+    NotADelta,
+    /// The tree or delta was written by another version.
     #[error("version {0} of the encoding is unknown: a newer Homeport wrote it")]
     UnknownVersion(u8),
     /// The input ends too early.
@@ -39,34 +42,34 @@ pub enum DecodeErrorKind {
     /// A link to a leaf that has not been seen.
     #[error("a link names leaf {0}, which has not been seen")]
     UnknownLeaf(u64),
-    /// A value that no tree may have.
+    /// A value that no tree and no delta may have.
     #[error("{0}")]
     Invalid(&'static str),
-    /// Something follows the tree.
-    #[error("bytes follow the end of the tree")]
+    /// Something follows the tree or delta.
+    #[error("bytes follow the end")]
     TrailingBytes,
 }
 
 /// A cursor that never reads past the end and allocates nothing.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     offset: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes, offset: 0 }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.offset == self.bytes.len()
     }
 
-    pub(super) fn refuse(&self, kind: DecodeErrorKind) -> DecodeError {
+    pub(crate) fn refuse(&self, kind: DecodeErrorKind) -> DecodeError {
         DecodeError { offset: self.offset, kind }
     }
 
-    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let rest = self.bytes.get(self.offset..).unwrap_or_default();
         let Some(taken) = rest.get(..length) else {
             return Err(self.refuse(DecodeErrorKind::Truncated { wanted: length as u64, left: rest.len() }));
@@ -75,18 +78,18 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn take_array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn take_array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, DecodeError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
         let [byte] = self.take_array::<1>()?;
         Ok(byte)
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -103,12 +106,12 @@ impl<'a> Reader<'a> {
         Err(self.refuse(DecodeErrorKind::BadNumber))
     }
 
-    pub(super) fn varint_u32(&mut self) -> Result<u32, DecodeError> {
+    pub(crate) fn varint_u32(&mut self) -> Result<u32, DecodeError> {
         let value = self.varint()?;
         u32::try_from(value).map_err(|_| self.refuse(DecodeErrorKind::BadNumber))
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.varint()?;
         match usize::try_from(length) {
             Ok(length) => self.take(length),
@@ -117,7 +120,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A name that must be greater than the one before it.
-    pub(super) fn ascending(&mut self, previous: &mut Option<&'a [u8]>) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn ascending(&mut self, previous: &mut Option<&'a [u8]>) -> Result<&'a [u8], DecodeError> {
         let name = self.bytes()?;
         if previous.is_some_and(|previous| previous >= name) {
             return Err(self.refuse(DecodeErrorKind::Unordered));

@@ -44,15 +44,15 @@ pub enum PathError {
 }
 
 /// Components of `path`: absolute and relative are the same, empty ones and `.` are skipped.
-fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+pub(crate) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
-fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-fn split_last(path: &[u8]) -> Result<(Vec<&[u8]>, &[u8]), PathError> {
+pub(crate) fn split_last(path: &[u8]) -> Result<(Vec<&[u8]>, &[u8]), PathError> {
     let mut parts: Vec<&[u8]> = components(path).collect();
     if parts.contains(&b"..".as_slice()) {
         return Err(PathError::ParentComponent { path: shown(path) });

@@ -15,7 +15,7 @@ const MAX_ATTRIBUTE: usize = 65_535;
 const MAX_ATTRIBUTES: usize = 200;
 const MAX_ATTRIBUTE_BYTES: usize = 200 * 1024;
 
-/// The tree cannot be stored or mounted. What is valid can always be mounted.
+/// The tree or delta cannot be stored or mounted. What is valid can always be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}`: {reason}")]
 pub struct InvalidTree {
@@ -70,7 +70,7 @@ impl Tree {
     }
 }
 
-fn refuse(path: &[u8], reason: &'static str) -> Result<(), InvalidTree> {
+pub(crate) fn refuse(path: &[u8], reason: &'static str) -> Result<(), InvalidTree> {
     Err(InvalidTree { path: String::from_utf8_lossy(path).into_owned(), reason })
 }
 
