@@ -18,6 +18,7 @@ class ClientVersion:
     has_add_local: bool  # Image.add_local_file and add_local_dir
     has_lookup: bool  # Function.lookup, where newer ones have only from_name
     names_apps_by_flag: bool  # `modal app logs --name X`, where newer ones take the name itself
+    deletes_network_files: bool  # NetworkFileSystem.delete and `modal nfs delete`
     stop_asks: bool  # `modal app stop` wants --yes without a terminal
 
     @property
@@ -38,6 +39,7 @@ CLIENT_VERSIONS = (
         has_add_local=False,
         has_lookup=True,
         names_apps_by_flag=True,
+        deletes_network_files=False,
         stop_asks=False,
     ),
     ClientVersion(
@@ -49,6 +51,7 @@ CLIENT_VERSIONS = (
         has_add_local=True,
         has_lookup=True,
         names_apps_by_flag=False,
+        deletes_network_files=True,
         stop_asks=False,
     ),
     ClientVersion(
@@ -60,6 +63,7 @@ CLIENT_VERSIONS = (
         has_add_local=True,
         has_lookup=False,
         names_apps_by_flag=False,
+        deletes_network_files=True,
         stop_asks=True,
     ),
 )

@@ -18,6 +18,7 @@ use crate::ids::{Entropy, SystemEntropy};
 use crate::layers::ClientLayers;
 use crate::links::Links;
 use crate::logs::Logs;
+use crate::network_files::NetworkFiles;
 use crate::registry::{Registry, RegistryError};
 use crate::scheduler::{Effect, Policy, Scheduler, StopSignal};
 
@@ -35,6 +36,8 @@ pub struct ControlOptions {
     pub worker_credential: String,
     /// Where people see the server, for addresses in messages; without a trailing slash.
     pub base_url: String,
+    /// Where the directories of network file systems are.
+    pub network_files_dir: std::path::PathBuf,
 }
 
 /// The control plane. Cheap to clone.
@@ -57,6 +60,7 @@ pub struct Inner {
     pub(crate) client_layers: ClientLayers,
     pub(crate) durable: Durable,
     pub(crate) trusted: Trusted,
+    pub(crate) network_files: NetworkFiles,
     scheduler: Mutex<Scheduler>,
     heartbeats: Mutex<HashMap<String, Seconds>>,
 }
@@ -86,6 +90,7 @@ impl Control {
         let registry = Registry::load(meta.clone()).await?;
         let clock = SystemClock::default();
         let first_entry = (clock.now() * 1e6) as u64;
+        let network_files = NetworkFiles::load(meta.clone(), options.network_files_dir.clone()).await?;
         let control = Self(Arc::new(Inner {
             scheduler: Mutex::new(Scheduler::new(options.policy)),
             options,
@@ -101,6 +106,7 @@ impl Control {
             client_layers: ClientLayers::default(),
             durable: Durable::new(meta),
             trusted: Trusted::default(),
+            network_files,
             heartbeats: Mutex::default(),
         }));
         control.resume().await?;
@@ -154,6 +160,7 @@ impl Control {
             self.with_scheduler(|scheduler, now| scheduler.tick(now));
             self.end_abandoned_apps();
             self.forget_old_builds();
+            self.end_abandoned_network_files().await;
         }
     }
 

@@ -92,6 +92,7 @@ impl Control {
             commit_on_success: definition.is_builder_function,
             listen: LISTEN.to_owned(),
             volumes: Vec::new(),
+            network_files: self.network_files_of(&definition)?,
         })
     }
 
@@ -114,6 +115,17 @@ impl Control {
         layers.push(self.client_layer(&function.client_version, image, log_id).await?);
         layers.push(image.snapshot.clone());
         Ok(layers)
+    }
+
+    fn network_files_of(&self, definition: &pb::Function) -> Result<Vec<wp::NetworkFiles>, String> {
+        let mounts = definition.shared_volume_mounts.iter();
+        let mounted = mounts.map(|mount| {
+            let record = self
+                .network_file_system(&mount.shared_volume_id)
+                .map_err(|status| status.message().to_owned())?;
+            Ok(wp::NetworkFiles { path: mount.mount_path.clone(), directory: record.id.clone() })
+        });
+        mounted.collect()
     }
 
     fn memory_limit(&self, worker_id: &str, resources: &pb::Resources) -> u64 {

@@ -18,6 +18,7 @@ mod layers;
 mod link;
 mod links;
 mod logs;
+mod network_files;
 mod page;
 mod registry;
 pub mod scheduler;

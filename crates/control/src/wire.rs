@@ -10,6 +10,7 @@ mod function;
 mod image;
 mod log;
 mod mount;
+mod network_file_system;
 
 use std::pin::Pin;
 
@@ -119,11 +120,21 @@ service! {
             -> pb::MountBatchedCheckExistenceResponse;
         mount_get_or_create(pb::MountGetOrCreateRequest) -> pb::MountGetOrCreateResponse;
         image_get_or_create(pb::ImageGetOrCreateRequest) -> pb::ImageGetOrCreateResponse;
+        shared_volume_get_or_create(pb::SharedVolumeGetOrCreateRequest) -> pb::SharedVolumeGetOrCreateResponse;
+        shared_volume_heartbeat(pb::SharedVolumeHeartbeatRequest) -> ();
+        shared_volume_list(pb::SharedVolumeListRequest) -> pb::SharedVolumeListResponse;
+        shared_volume_delete(pb::SharedVolumeDeleteRequest) -> ();
+        shared_volume_put_file(pb::SharedVolumePutFileRequest) -> pb::SharedVolumePutFileResponse;
+        shared_volume_get_file(pb::SharedVolumeGetFileRequest) -> pb::SharedVolumeGetFileResponse;
+        shared_volume_list_files(pb::SharedVolumeListFilesRequest) -> pb::SharedVolumeListFilesResponse;
+        shared_volume_remove_file(pb::SharedVolumeRemoveFileRequest) -> ();
         blob_create(pb::BlobCreateRequest) -> pb::BlobCreateResponse;
         blob_get(pb::BlobGetRequest) -> pb::BlobGetResponse;
     }
     streaming {
         app_get_logs(pb::AppGetLogsRequest) -> pb::TaskLogsBatch as AppGetLogsStream;
+        shared_volume_list_files_stream(pb::SharedVolumeListFilesRequest) -> pb::SharedVolumeListFilesResponse
+            as SharedVolumeListFilesStreamStream;
         image_join_streaming(pb::ImageJoinStreamingRequest) -> pb::ImageJoinStreamingResponse
             as ImageJoinStreamingStream;
         function_call_get_data_out(pb::FunctionCallGetDataRequest) -> pb::DataChunk as FunctionCallGetDataOutStream;

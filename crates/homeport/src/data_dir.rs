@@ -8,6 +8,7 @@
 //! store/           contents and trees
 //! blobs/           payloads on their way
 //! models/          what the hub has
+//! network-files/   files of network file systems, as they are
 //! bases/           what is remembered about base images
 //! fs/ runtime/ worker/   mounts and containers of the running server
 //! ```
@@ -103,6 +104,11 @@ impl DataDir {
 
     pub(crate) fn runtime(&self) -> PathBuf {
         self.root.join("runtime")
+    }
+
+    /// Directories of network file systems.
+    pub(crate) fn network_files(&self) -> PathBuf {
+        self.root.join("network-files")
     }
 
     pub(crate) fn worker(&self) -> PathBuf {

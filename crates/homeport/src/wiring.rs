@@ -93,6 +93,7 @@ impl Parts {
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
             worker_credential: credential.clone(),
             base_url: base_url.clone(),
+            network_files_dir: data_dir.network_files(),
         };
         let control = Control::open(options, meta.clone(), Arc::clone(&store), Arc::clone(&blobs)).await?;
         background.spawn(control.clone().run(stop.clone()));
@@ -104,7 +105,8 @@ impl Parts {
         let fs = Arc::new(SnapshotFs::open(Arc::clone(&store), &data_dir.snapshots(), BackendChoice::Auto)?);
         tracing::info!(backend = ?fs.backend(), "snapshots can be mounted");
         let bases = Arc::new(Bases::new(Arc::clone(&store), BaseOptions::new(data_dir.bases())));
-        let options = WorkerOptions::new("local", base_url.clone(), credential, data_dir.worker());
+        let mut options = WorkerOptions::new("local", base_url.clone(), credential, data_dir.worker());
+        options.network_files_dir = data_dir.network_files();
         let stop_worker = CancellationToken::new();
         let worker = Worker::new(options, store, fs, Arc::clone(&runtime), bases)?;
         let worker = tokio::spawn(worker.run(stop_worker.clone()));

@@ -106,6 +106,9 @@ impl Control {
         if !definition.volume_mounts.is_empty() {
             return refuse("Volumes");
         }
+        for mount in &definition.shared_volume_mounts {
+            self.network_file_system(&mount.shared_volume_id)?;
+        }
         for mount_id in &definition.mount_ids {
             if self.registry.mount(mount_id).is_none() {
                 return Err(missing("mount", mount_id));
