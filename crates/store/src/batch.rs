@@ -8,20 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use homeport_content::{Digest, FileContent, INLINE_LIMIT, SnapshotId, Tree};
+use homeport_content::{Delta, DeltaId, Digest, FileContent, INLINE_LIMIT, SnapshotId, Tree};
 use rustix::io::Errno;
 
 use crate::error::io_error;
 use crate::hashing::{CopyError, copy_and_digest, digest_file};
+use crate::hold::Root;
+use crate::names::FEW;
 use crate::{ScratchDir, Store, StoreError};
-
-/// Up to so many files are synced one by one.
-const FEW: usize = 4;
 
 /// Objects that become visible together, at the price of one sync for all of them.
 ///
 /// Until [`Batch::publish`] nothing of it is in the store; a batch that is dropped leaves no
-/// trace, except that adopted files have lost their metadata. Threads may share a batch.
+/// trace. Threads may share a batch.
 #[derive(Debug)]
 pub struct Batch<'a> {
     store: &'a Store,
@@ -47,7 +46,7 @@ impl Batch<'_> {
     /// Stages an object with these bytes.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.known(&digest)? {
+        if !self.contains(&digest)? {
             self.put_with_head(bytes, &mut io::empty())?;
         }
         Ok(digest)
@@ -72,8 +71,8 @@ impl Batch<'_> {
 
     /// Takes the file at `path`, which nobody may be writing to any more, and stages it as an
     /// object, without copying if it is on the store's file system. It stays where it is until
-    /// the batch is published, or goes at once if its content is known. Mode, owner and
-    /// attributes are not part of an object and are dropped.
+    /// the batch is published, or goes at once if its content is known. Mode, owner, time and
+    /// attributes are not part of an object and are lost then.
     pub fn adopt_file(&self, path: &Path) -> Result<(Digest, u64), StoreError> {
         let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
         if !found.is_file() {
@@ -86,18 +85,43 @@ impl Batch<'_> {
             return Ok(stored);
         }
         let (digest, size) = digest_file(&file).map_err(io_error("read", path))?;
-        self.stage(digest, &file, path.to_owned())?;
+        self.stage_file(digest, path.to_owned())?;
         Ok((digest, size))
+    }
+
+    /// A path on the store's file system at which nothing is, for a file that is to be staged. What is there when
+    /// the batch ends is removed.
+    pub fn scratch_path(&self) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.scratch.path().join(number.to_string())
+    }
+
+    /// Whether the object is staged or in the store. If it is, it stays for as long as the batch lives.
+    pub fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.staged().contains_key(digest) || self.store.keep_object(digest)?)
+    }
+
+    /// Stages the file at `path`, on the store's file system, whose bytes have this digest, or removes it if there is
+    /// such an object. It may have other names: with publishing, and not before, it loses mode, owner, time and
+    /// attributes under all of them.
+    pub fn stage_file(&self, digest: Digest, path: PathBuf) -> Result<(), StoreError> {
+        if !self.contains(&digest)? {
+            match self.staged().entry(digest) {
+                hash_map::Entry::Vacant(entry) => {
+                    entry.insert(path);
+                    return Ok(());
+                }
+                // Another thread was quicker.
+                hash_map::Entry::Occupied(_) => {}
+            }
+        }
+        fs::remove_file(&path).map_err(io_error("remove", &path))
     }
 
     /// Makes every staged object part of the store. All bytes are on disk before the first
     /// of them gets its name, and the names before this returns.
     pub fn publish(self) -> Result<(), StoreError> {
-        let names = self.publish_objects()?;
-        if names.len() <= FEW {
-            return names.iter().try_for_each(|name| self.store.sync_name(name));
-        }
-        self.store.sync()
+        self.publish_objects()
     }
 
     /// Makes every staged object part of the store, then the tree, which may name them.
@@ -107,9 +131,15 @@ impl Batch<'_> {
         self.store.put_tree(tree)
     }
 
-    fn publish_objects(&self) -> Result<Vec<PathBuf>, StoreError> {
+    /// Makes every staged object part of the store, then the delta, which may name them.
+    pub fn publish_with_delta(self, delta: &Delta) -> Result<DeltaId, StoreError> {
+        delta.validate()?;
+        self.publish_objects()?;
+        self.store.put_delta(delta)
+    }
+
+    fn publish_objects(&self) -> Result<(), StoreError> {
         let staged = std::mem::take(&mut *self.staged());
-        // A sync of the whole file system pays off from a few files on.
         if staged.len() > FEW {
             self.store.sync()?;
         } else {
@@ -119,11 +149,10 @@ impl Batch<'_> {
         }
         let mut names = Vec::with_capacity(staged.len());
         for (digest, path) in &staged {
-            let place = self.store.object_path(digest);
-            self.store.publish(path, &place)?;
-            names.push(place);
+            self.store.publish_as(path, Root::Object(*digest))?;
+            names.push(Root::Object(*digest));
         }
-        Ok(names)
+        self.store.sync_names(&names)
     }
 
     fn staged(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
@@ -131,7 +160,7 @@ impl Batch<'_> {
     }
 
     fn put_with_head(&self, head: &[u8], reader: &mut impl Read) -> Result<(Digest, u64), StoreError> {
-        let path = self.fresh_path();
+        let path = self.scratch_path();
         let mut file =
             File::options().write(true).create_new(true).open(&path).map_err(io_error("create", &path))?;
         let copied = copy_and_digest(head, reader, &mut file).map_err(|error| match error {
@@ -146,39 +175,13 @@ impl Batch<'_> {
                 return Err(error);
             }
         };
-        self.stage(digest, &file, path)?;
+        self.stage_file(digest, path)?;
         Ok((digest, size))
-    }
-
-    fn fresh_path(&self) -> PathBuf {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.scratch.path().join(number.to_string())
     }
 
     fn device(&self) -> Result<u64, StoreError> {
         let found = self.store.root.metadata();
         Ok(found.map_err(io_error("look at", &self.store.dir))?.dev())
-    }
-
-    fn known(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.staged().contains_key(digest) || self.store.keep_object(digest)?)
-    }
-
-    /// Keeps the file at `path`, open as `file`, for publishing; removes it if its content is
-    /// known.
-    fn stage(&self, digest: Digest, file: &File, path: PathBuf) -> Result<(), StoreError> {
-        if !self.known(&digest)? {
-            strip_metadata(file, &path)?;
-            match self.staged().entry(digest) {
-                hash_map::Entry::Vacant(entry) => {
-                    entry.insert(path);
-                    return Ok(());
-                }
-                // Another thread was quicker.
-                hash_map::Entry::Occupied(_) => {}
-            }
-        }
-        fs::remove_file(&path).map_err(io_error("remove", &path))
     }
 }
 

@@ -70,7 +70,15 @@ pub enum StoreError {
         /// What is wrong with it.
         source: DecodeError,
     },
-    /// The tree that was to be stored is not a valid tree.
+    /// The bytes of the delta have the right digest, but are no delta that this version can read.
+    #[error("delta {id} cannot be read")]
+    UndecodableDelta {
+        /// The delta.
+        id: DeltaId,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The tree or delta that was to be stored is not a valid one.
     #[error("the tree cannot be stored")]
     InvalidTree(#[from] InvalidTree),
     /// The file that was to be adopted is not a regular file.

@@ -3,6 +3,7 @@
 //! ```text
 //! objects/xx/rest   file contents, named by the BLAKE3 digest of their bytes
 //! trees/xx/rest     encoded trees, named by the digest of the encoding
+//! deltas/xx/rest    encoded deltas, likewise
 //! scratch/          what is being written; emptied when the store is opened
 //! lock              held (shared) while the store is open; holds are announced on it
 //! clock             what this boot's times are counted from
@@ -11,8 +12,8 @@
 //! Invariants:
 //! - What stands under a digest is complete and on disk: it is written to scratch, synced and
 //!   then renamed. There is no time at which a half-written file has its final name.
-//! - A tree is published only after every object renamed before it is durable. Names for trees
-//!   are kept elsewhere, and must be written after [`Store::put_tree`] has returned.
+//! - A tree or delta is published only after every object renamed before it is durable. Names for
+//!   them are kept elsewhere, and must be written after [`Store::put_tree`] has returned.
 //! - Objects never change. They are read-only files owned by root, without attributes.
 //!
 //! Writing many small files one by one costs a sync for each: use a [`Batch`].
@@ -20,13 +21,16 @@
 //! Absent: remote storage, chunking.
 
 mod batch;
+mod cache;
 mod clock;
+mod deltas;
 mod disk;
 mod error;
 mod gc;
 mod hashing;
 mod hold;
 mod marks;
+mod names;
 mod objects;
 pub mod outboard;
 mod protocol;
@@ -37,7 +41,7 @@ mod trees;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use batch::Batch;
 pub use error::StoreError;
@@ -46,10 +50,12 @@ pub use hashing::digest_file;
 pub use hold::{Hold, Pin, Root};
 pub use scratch::ScratchDir;
 
+use cache::Cache;
 use clock::StoreClock;
 use disk::Disk;
 use error::io_error;
-use homeport_content::Digest;
+use homeport_content::{Delta, Digest, Tree};
+use names::Names;
 use protocol::Protocol;
 use rustix::fs::FlockOperation;
 
@@ -61,7 +67,9 @@ pub struct Store {
     /// Open on the directory, for syncing its file system.
     root: File,
     _lock: File,
-    cache: Mutex<trees::TreeCache>,
+    trees: Cache<Tree>,
+    deltas: Cache<Delta>,
+    names: Names,
     protocol: Arc<Protocol<Disk>>,
 }
 
@@ -69,7 +77,7 @@ impl Store {
     /// Opens the store in `dir`, which is made if it is missing. What an earlier process left
     /// in scratch is removed, unless another process has the store open now.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
-        for part in ["objects", "trees", "scratch"] {
+        for part in ["objects", "trees", "deltas", "scratch"] {
             let path = dir.join(part);
             fs::create_dir_all(&path).map_err(io_error("make the directory", &path))?;
         }
@@ -82,16 +90,24 @@ impl Store {
             .open(&lock_path)
             .map_err(io_error("open", &lock_path))?;
         let alone = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let root = File::open(dir).map_err(io_error("open", dir))?;
         if alone {
-            empty_directory(&dir.join("scratch"))?;
+            empty_scratch(&dir.join("scratch"), &root)?;
         }
         rustix::fs::flock(&lock, FlockOperation::LockShared)
             .map_err(|errno| io_error("lock", &lock_path)(errno.into()))?;
-        let root = File::open(dir).map_err(io_error("open", dir))?;
         let clock = StoreClock::open(&dir.join("clock"))?;
         let disk = lock.try_clone().and_then(|lock| Disk::new(clock, lock));
         let protocol = Arc::new(Protocol::new(disk.map_err(io_error("use", &lock_path))?));
-        Ok(Store { dir: dir.to_owned(), root, _lock: lock, cache: Mutex::default(), protocol })
+        Ok(Store {
+            dir: dir.to_owned(),
+            root,
+            _lock: lock,
+            trees: Cache::new(trees::CACHE_BYTES),
+            deltas: Cache::new(deltas::CACHE_BYTES),
+            names: Names::default(),
+            protocol,
+        })
     }
 
     /// The directory of the store.
@@ -132,21 +148,17 @@ impl Store {
     fn publish(&self, from: &Path, to: &PathBuf) -> Result<(), StoreError> {
         self.protocol.publish(from, to)
     }
-
-    /// Makes the name of a published file durable: its shard, and the shard's own name.
-    fn sync_name(&self, published: &Path) -> Result<(), StoreError> {
-        for directory in published.ancestors().skip(1).take(2) {
-            File::open(directory)
-                .and_then(|handle| handle.sync_all())
-                .map_err(io_error("sync", directory))?;
-        }
-        Ok(())
-    }
 }
 
-fn empty_directory(dir: &Path) -> Result<(), StoreError> {
-    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
-        let entry = entry.map_err(io_error("list", dir))?;
+/// Removes what a process left that was stopped at work.
+fn empty_scratch(dir: &Path, root: &File) -> Result<(), StoreError> {
+    let entries = fs::read_dir(dir).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let entries = entries.map_err(io_error("list", dir))?;
+    if !entries.is_empty() {
+        // It may also have left names that are not on disk yet, on which others would build.
+        rustix::fs::syncfs(root).map_err(|errno| io_error("sync the file system of", dir)(errno.into()))?;
+    }
+    for entry in entries {
         let path = entry.path();
         let kind = entry.file_type().map_err(io_error("look at", &path))?;
         let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
