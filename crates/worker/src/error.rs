@@ -20,6 +20,9 @@ pub enum WorkerError {
     /// The credential can't be sent.
     #[error("the worker's credential has characters that can't be sent: use letters, digits and `-`")]
     Credential,
+    /// What earlier containers changed in Volumes can't be read.
+    #[error("what an earlier run left of Volumes can't be read: {0}")]
+    Volumes(#[from] homeport_fs::VolumeError),
     /// The state directory can't be used.
     #[error("the worker's state directory `{path}`: {source}")]
     StateDir {
@@ -57,6 +60,8 @@ pub(crate) enum SiteError {
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Fs(#[from] homeport_fs::FsError),
+    #[error(transparent)]
+    Volumes(#[from] crate::volumes::OpenError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]

@@ -10,13 +10,15 @@
 //! step      a step of a build: pull a base, run a command, copy files
 //! site      what one process runs in: sandbox, root, files, listener
 //! process   that process: start, signals, end
+//! volumes   Volumes in containers: taking what they change, showing other versions
 //! output    what it writes, on its way to control
 //! proxy     the listener inside the container
 //! ```
 //!
 //! Invariants:
 //! - An order ends with exactly one report, after all of its output.
-//! - When that report is made, nothing of the order is left on the machine: no mount, cgroup, namespace or directory.
+//! - When that report is made, nothing of the order is left on the machine: no mount, cgroup, namespace or directory. What
+//!   a container changed in a Volume stays on disk until control has it, whatever happens to the stream or this process.
 //! - A container holds no credential. Who it is, is said by the listener that it speaks to.
 //! - When the stream to control breaks, everything that runs is ended before the worker attaches again.
 //!
@@ -35,6 +37,7 @@ mod reports;
 mod site;
 mod step;
 mod task;
+mod volumes;
 mod worker;
 
 pub use environment::HostEnvironment;

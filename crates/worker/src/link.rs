@@ -2,6 +2,7 @@
 //!
 //! To control, a worker whose stream breaks is gone, and its containers with it. The worker agrees: it ends everything
 //! that runs and drops what it had to say about it before it attaches again, so both always know the same of each other.
+//! Only what containers changed in Volumes is said again.
 
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const IN_FLIGHT: usize = 4;
 
 /// Receives what the link learns.
 pub(crate) trait Orders {
+    /// There is a stream: what is reported from now on goes to control.
+    fn attached(&self);
     /// An order arrived. Must not block.
     fn order(&self, order: Order);
     /// The stream is gone: ends everything that runs and waits until it has ended.
@@ -74,6 +77,7 @@ impl Link {
                 Some(Ok(stream)) => {
                     tracing::info!(worker = self.hello.worker_id, "attached to control");
                     pause = FIRST_PAUSE;
+                    orders.attached();
                     match self.converse(stream, &mut outbox, orders, left).await {
                         _ if left.is_cancelled() => return,
                         Ok(()) => tracing::info!("control closed the stream; attaching again"),

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use crate::options::WorkerOptions;
 use crate::proxy::ControlAddress;
 use crate::reports::Reports;
+use crate::volumes::Volumes;
 
 /// The means by which orders are carried out.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub(crate) struct Node {
     pub(crate) reports: Reports,
     /// Where the directories of running orders are.
     pub(crate) sites: PathBuf,
+    /// Where the Volumes of running tasks are mounted before they are bound into containers.
+    pub(crate) staging: PathBuf,
+    pub(crate) volumes: Volumes,
     /// One permit for each step that may run at the same time.
     pub(crate) step_slots: Semaphore,
 }

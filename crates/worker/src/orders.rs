@@ -11,7 +11,7 @@ use homeport_proto::worker::report::Report;
 use homeport_proto::worker::step_ended;
 use homeport_proto::worker::task_ended;
 use homeport_proto::worker::{
-    CancelStep, Order, RunStep, Signal, SignalTask, StartTask, StepEnded, StepFailure, TaskEnded,
+    CancelStep, Order, RunStep, Signal, SignalTask, StartTask, StepEnded, StepFailure, TaskEnded, VolumeKept,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -89,7 +89,8 @@ impl Running {
         drop(tasks);
         let running = Arc::clone(self);
         self.tracker.spawn(async move {
-            let work = AssertUnwindSafe(task::carry_out(&running.node, order, signals)).catch_unwind();
+            let work = AssertUnwindSafe(task::carry_out(&running.node, order, signals, &running.closed))
+                .catch_unwind();
             let ended = Box::pin(work).await.unwrap_or_else(|_| TaskEnded {
                 end: Some(task_ended::End::StartError(bug())),
                 ..TaskEnded::default()
@@ -135,6 +136,15 @@ impl Running {
         }
     }
 
+    fn volume_kept(&self, order: VolumeKept) {
+        self.spawn(|node| async move { node.volumes.kept(&order).await });
+    }
+
+    /// Does something beside the orders that run.
+    fn spawn<Work: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Arc<Node>) -> Work) {
+        self.tracker.spawn(work(Arc::clone(&self.node)));
+    }
+
     fn cancel_step(&self, order: &CancelStep) {
         if let Some(step) = lock(&self.steps).get(&order.step_id) {
             step.send_modify(|signals| signals.kill = true);
@@ -143,8 +153,16 @@ impl Running {
 }
 
 impl Orders for Arc<Running> {
+    fn attached(&self) {
+        self.node.volumes.set_attached(true);
+    }
+
     fn order(&self, order: Order) {
         if self.closed.is_cancelled() {
+            // Those that end wait for this.
+            if let Some(Kind::VolumeKept(order)) = order.order {
+                self.volume_kept(order);
+            }
             return;
         }
         match order.order {
@@ -152,12 +170,19 @@ impl Orders for Arc<Running> {
             Some(Kind::SignalTask(order)) => self.signal_task(&order),
             Some(Kind::RunStep(order)) => self.run_step(order),
             Some(Kind::CancelStep(order)) => self.cancel_step(&order),
-            Some(Kind::TakeVolume(_) | Kind::ShowVolume(_) | Kind::VolumeKept(_)) => {}
+            Some(Kind::TakeVolume(order)) => {
+                self.spawn(|node| async move { node.volumes.take(&node.reports, order).await });
+            }
+            Some(Kind::ShowVolume(order)) => {
+                self.spawn(|node| async move { node.volumes.show(&node.reports, order).await });
+            }
+            Some(Kind::VolumeKept(order)) => self.volume_kept(order),
             None => tracing::warn!("control sent an order that this worker doesn't know; it may be newer"),
         }
     }
 
     async fn stream_lost(&self) {
+        self.node.volumes.set_attached(false);
         self.kill_all();
         self.ended().await;
     }

@@ -16,15 +16,15 @@ const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
 
 /// Runs `command` in `site` until its end, reporting its output as that of `source` and passing `signals` on to it.
-/// `started` is told how long the start took. When this returns, the container is removed and all of its output is
-/// reported.
+/// `started` is given the container and told how long the start took. When this returns, the container is removed and
+/// all of its output is reported.
 pub(crate) async fn run(
     node: &Arc<Node>,
     site: Site,
     command: Command,
     source: Source,
     signals: &mut watch::Receiver<Signals>,
-    started: impl AsyncFnOnce(Duration),
+    started: impl AsyncFnOnce(&Arc<Container>, Duration),
 ) -> Result<(Site, Result<Exit, SiteError>), SiteError> {
     let begin = Instant::now();
     let pipes = pipe().and_then(|out| Ok((out, pipe()?)));
@@ -35,10 +35,10 @@ pub(crate) async fn run(
     let stdio = Stdio { stdin: None, stdout: stdout_writer, stderr: stderr_writer };
     let (site, container) = site.start(node, command, stdio).await?;
     let container = match container {
-        Ok(container) => container,
+        Ok(container) => Arc::new(container),
         Err(error) => return Ok((site, Err(error))),
     };
-    started(begin.elapsed()).await;
+    started(&container, begin.elapsed()).await;
     let pump = tokio::spawn({
         let reports = node.reports.clone();
         async move { output::pump(&reports, &source, stdout, stderr).await }

@@ -5,6 +5,7 @@
 //! network.
 
 mod files;
+mod network_files;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,14 +14,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use homeport_content::SnapshotId;
-use homeport_fs::{CommitRequest, FsError, IdMap, Mount, MountRequest, WritableLayer};
-use homeport_proto::worker::File;
+use homeport_fs::{CommitRequest, FsError, IdMap, Mount, MountRequest, SharedDirectory, WritableLayer};
+use homeport_proto::worker::{File, NetworkFiles, VolumeMount};
 use homeport_runtime::{Bind, Container, ContainerSpec, Limits, MOUNT_POINTS, Sandbox, Stdio};
 
 use crate::environment::BUNDLE_TARGET;
 use crate::error::{Cancelled, SiteError, blocking};
 use crate::node::Node;
 use crate::proxy::{Identity, Proxy, Scope, Upstream};
+use crate::volumes::MountedVolumes;
 
 /// What a commit leaves out, beside the runtime's mount points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub(crate) struct Plan {
     /// Hex snapshot ids, the uppermost first.
     pub(crate) layers: Vec<String>,
     pub(crate) files: Vec<File>,
+    pub(crate) network_files: Vec<NetworkFiles>,
+    pub(crate) volumes: Vec<VolumeMount>,
     pub(crate) listen: SocketAddr,
     pub(crate) identity: Identity,
     pub(crate) scope: Scope,
@@ -79,6 +83,8 @@ pub(crate) struct Command {
 pub(crate) struct Site {
     id: String,
     binds: Vec<Bind>,
+    volumes: Arc<MountedVolumes>,
+    _shared: Vec<SharedDirectory>,
     lowers: Vec<SnapshotId>,
     _proxy: Proxy,
     mount: Option<Mount>,
@@ -129,13 +135,21 @@ impl Site {
         check()?;
 
         let started = Instant::now();
+        let taken_down = Arc::clone(node);
         let node = Arc::clone(node);
-        let (id, files) = (plan.id, plan.files);
+        let (id, files, network_files, volumes) = (plan.id, plan.files, plan.network_files, plan.volumes);
         let site = blocking(move || {
             let id_map = own_id_map(&sandbox)?;
             let owner = id_map.as_ref().map_or(0, |map| map.host_base);
             let directory = Directory::make(node.sites.join(&id))?;
             let mut binds = files::write(&directory.path.join("files"), owner, &files)?;
+            let (shared, shared_binds) = network_files::mount(
+                &node.options.network_files_dir,
+                &directory.mounts(),
+                &network_files,
+                id_map.as_ref(),
+            )?;
+            binds.extend(shared_binds);
             if let Some(bundle) = node.options.host_environment.bundle() {
                 let target = PathBuf::from(BUNDLE_TARGET);
                 binds.push(Bind { source: bundle.to_owned(), target, read_only: true });
@@ -147,9 +161,14 @@ impl Site {
                 target: &directory.root(),
                 id_map: id_map.as_ref(),
             })?;
+            // The last that can fail, because it has to be ended in its own way.
+            let volumes = MountedVolumes::open(&node, &id, &volumes, id_map.as_ref())?;
+            binds.extend_from_slice(volumes.binds());
             Ok::<_, SiteError>(Self {
                 id,
                 binds,
+                volumes: Arc::new(volumes),
+                _shared: shared,
                 lowers,
                 _proxy: proxy,
                 mount: Some(mount),
@@ -163,10 +182,16 @@ impl Site {
         let timing = Timing { network, mount: prepared + started.elapsed() };
         // Taking it down blocks as well, so it isn't left to the drop of a future.
         if let Err(error) = check() {
+            site.volumes.abandon(&taken_down).await;
             site.dismantle().await;
             return Err(error);
         }
         Ok((site, timing))
+    }
+
+    /// The Volumes that its process sees. Whoever prepared them ends them.
+    pub(crate) fn volumes(&self) -> Arc<MountedVolumes> {
+        Arc::clone(&self.volumes)
     }
 
     /// Starts the process. The site comes back in any case, because only the caller knows what is to become of it.
@@ -251,21 +276,38 @@ impl Directory {
         make_searchable(&path).map_err(failed)?;
         let directory = Self { path: path.clone() };
         std::fs::create_dir(directory.root()).map_err(failed)?;
+        make_searchable(&directory.mounts()).map_err(failed)?;
         Ok(directory)
     }
 
     fn root(&self) -> PathBuf {
         self.path.join("root")
     }
+
+    /// Where what the runtime binds into the container is mounted.
+    fn mounts(&self) -> PathBuf {
+        self.path.join("mounts")
+    }
+
+    /// Never recursive: were a mount still there, that would empty it.
+    fn remove_mount_points(&self) -> std::io::Result<()> {
+        let mut points = vec![self.root()];
+        if let Ok(entries) = std::fs::read_dir(self.mounts()) {
+            points.extend(entries.flatten().map(|entry| entry.path()));
+        }
+        for point in points {
+            match std::fs::remove_dir(point) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // Never recursive into the root: were its mount still there, that would empty it.
-        let removed = match std::fs::remove_dir(self.root()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => std::fs::remove_dir_all(&self.path),
-        };
+        let removed = self.remove_mount_points().and_then(|()| std::fs::remove_dir_all(&self.path));
         if let Err(error) = removed {
             tracing::error!(%error, path = %self.path.display(), "a directory is left until the next start");
         }
@@ -273,7 +315,7 @@ impl Drop for Directory {
 }
 
 /// The kernel looks a container's root up with ids that own nothing here, so everybody may pass, but nobody may list.
-fn make_searchable(path: &Path) -> std::io::Result<()> {
+pub(crate) fn make_searchable(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711))

@@ -6,8 +6,9 @@ use std::time::Duration;
 use homeport_proto::worker::report::Report;
 use homeport_proto::worker::task_ended::End;
 use homeport_proto::worker::{StartTask, TaskEnded, TaskStage};
-use homeport_runtime::{Exit, ExitStatus, Limits};
+use homeport_runtime::{Container, Exit, ExitStatus, Limits};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{SiteError, sentence};
 use crate::node::Node;
@@ -17,13 +18,15 @@ use crate::process;
 use crate::proxy::{Identity, Scope};
 use crate::site::{Command, LeaveOut, Plan, Site};
 
-/// Runs the task to its end. When this returns, nothing of it is left on the machine, and all but its end is reported.
+/// Runs the task to its end; `stopping` says that this worker stops. When this returns, nothing of it is left on the
+/// machine, and all but its end is reported.
 pub(crate) async fn carry_out(
     node: &Arc<Node>,
     order: StartTask,
     mut signals: watch::Receiver<Signals>,
+    stopping: &CancellationToken,
 ) -> TaskEnded {
-    match run(node, order, &mut signals).await {
+    match run(node, order, &mut signals, stopping).await {
         Ok(ended) => ended,
         // It never ran, but a signal is what ended it.
         Err(SiteError::Cancelled(_)) => {
@@ -38,6 +41,7 @@ async fn run(
     node: &Arc<Node>,
     order: StartTask,
     signals: &mut watch::Receiver<Signals>,
+    stopping: &CancellationToken,
 ) -> Result<TaskEnded, SiteError> {
     let listen = match order.listen.as_str() {
         "" => node.options.listen,
@@ -48,6 +52,8 @@ async fn run(
         id: id.clone(),
         layers: order.layers,
         files: order.files,
+        network_files: order.network_files,
+        volumes: order.volumes,
         listen,
         identity: Identity::Task(id.clone()),
         scope: Scope::Task,
@@ -68,8 +74,15 @@ async fn run(
         devices: order.devices,
     };
     let source = Source::Task(id.clone());
-    let started = async |took| report_stage(node, &id, "runtime", took).await;
-    let (site, exit) = process::run(node, site, command, source, signals, started).await?;
+    let volumes = site.volumes();
+    let started = async |container: &Arc<Container>, took| {
+        volumes.begin(node, container).await;
+        report_stage(node, &id, "runtime", took).await;
+    };
+    let ran = process::run(node, site, command, source, signals, started).await;
+    // Before the end is reported: who starts next sees what this one left.
+    volumes.end(node, stopping).await;
+    let (site, exit) = ran?;
     let exit = match exit {
         Ok(exit) => exit,
         Err(error) => {

@@ -20,6 +20,7 @@ use crate::orders::Running;
 use crate::proxy::ControlAddress;
 use crate::reports::{self, Outbox};
 use crate::site;
+use crate::volumes::{self, Volumes};
 
 /// The node agent of one machine. Made by [`Worker::new`], it does nothing before [`Worker::run`].
 #[derive(Debug)]
@@ -55,6 +56,10 @@ impl Worker {
         };
         let sites = options.state_dir.join("sites");
         site::clear(&sites).map_err(state_dir(&sites))?;
+        let staging = options.state_dir.join("volumes");
+        volumes::clear_staging(&staging).map_err(state_dir(&staging))?;
+        let volumes = Volumes::default();
+        volumes::take_up(&fs, &volumes)?;
         let bundle = options.state_dir.join("ca-certificates.crt");
         options.host_environment.keep_bundle_at(&bundle).map_err(state_dir(&bundle))?;
         let hello = hello(&options);
@@ -68,6 +73,8 @@ impl Worker {
             bases,
             reports,
             sites,
+            staging,
+            volumes,
             step_slots: Semaphore::new(options.concurrent_steps.max(1)),
             options,
         });
@@ -78,7 +85,7 @@ impl Worker {
     /// when this returns nothing is left.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { node, link, outbox } = self;
-        let running = Running::new(node);
+        let running = Running::new(Arc::clone(&node));
         let left = CancellationToken::new();
         let stop = async {
             shutdown.cancelled().await;
@@ -87,7 +94,8 @@ impl Worker {
             running.ended().await;
             left.cancel();
         };
-        tokio::join!(link.run(outbox, &running, &shutdown, &left), stop);
+        let repeat = left.run_until_cancelled(node.volumes.repeat(&node.reports));
+        tokio::join!(link.run(outbox, &running, &shutdown, &left), stop, repeat);
     }
 }
 

@@ -56,6 +56,8 @@ async fn run(
         id: id.clone(),
         layers: order.layers,
         files: order.files,
+        network_files: Vec::new(),
+        volumes: Vec::new(),
         listen: node.options.listen,
         identity: Identity::Step(id.clone()),
         scope: Scope::Build,
@@ -75,7 +77,7 @@ async fn run(
         limits: limits(order.limits.as_ref()),
         devices: order.devices,
     };
-    let (site, exit) = process::run(node, site, command, Source::Step(id), signals, async |_| {}).await?;
+    let (site, exit) = process::run(node, site, command, Source::Step(id), signals, async |_, _| {}).await?;
     let failed = match exit {
         Ok(exit) if exit.status == ExitStatus::Code(0) => None,
         Ok(exit) => Some(Ok(ended(&shown, exit, signals.borrow().kill))),
