@@ -1,4 +1,4 @@
-//! Snapshots as EROFS metadata images.
+//! Snapshots and deltas as EROFS metadata images.
 //!
 //! An image holds names, metadata and small contents; other contents are redirected by the
 //! overlay to `/xx/rest` of a data-only layer. Format 2 of the writer is used: format 1 puts
@@ -18,11 +18,14 @@ use composefs::erofs::writer::{ValidatedFileSystem, mkfs_erofs_versioned};
 use composefs::fsverity::{FsVerityHashValue, Sha256HashValue};
 use composefs::generic_tree;
 use composefs::tree::{self, LeafContent, RegularFile, Stat};
-use homeport_content::{Directory, Entry, FileContent, Leaf, LeafId, LeafKind, Metadata, SnapshotId, Tree};
+use homeport_content::{
+    Delta, DeltaId, Digest, Directory, Entry, FileContent, Leaf, LeafId, LeafKind, Metadata, SnapshotId, Tree,
+};
 use zerocopy::FromBytes;
 
 use crate::error::{FsError, io_error};
 use crate::kernel::Context;
+use crate::whiteout;
 
 type Hash = Sha256HashValue;
 
@@ -32,13 +35,11 @@ const UUID_OFFSET: usize = 1072;
 const INODE_SLOT: u64 = 32;
 /// Where the nanoseconds are within an extended inode.
 const NANOSECONDS_OFFSET: u64 = 40;
-/// Writes the image of a snapshot to `path`, which then has all of it or is not there.
-pub(crate) fn write_image(path: &Path, scratch: &Path, id: &SnapshotId, tree: &Tree) -> Result<(), FsError> {
-    let bytes = image_of(id, tree)?;
+
+/// Writes an image to `path`, which then has all of it or is not there.
+pub(crate) fn write_image(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<(), FsError> {
     let mut file = tempfile::NamedTempFile::new_in(scratch).map_err(io_error("make a file in", scratch))?;
-    file.write_all(&bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(io_error("write", file.path()))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(io_error("write", file.path()))?;
     match file.persist(path) {
         Ok(_) => Ok(()),
         Err(error) => Err(io_error("rename a new file to", path)(error.error)),
@@ -58,9 +59,19 @@ pub(crate) fn mount_image(path: &Path) -> Result<OwnedFd, FsError> {
 
 /// The bytes of the image of a tree.
 pub(crate) fn image_of(id: &SnapshotId, tree: &Tree) -> Result<Box<[u8]>, FsError> {
-    let refused = |reason: String| FsError::Image { snapshot: *id, reason };
     // The writer does not check what EROFS cannot express; valid trees hold nothing of the kind.
-    tree.validate().map_err(|error| refused(error.to_string()))?;
+    tree.validate().map_err(|error| FsError::Image { snapshot: *id, reason: error.to_string() })?;
+    image_of_valid(id, tree)
+}
+
+/// The bytes of the image of a delta. What it removes is a whiteout there, so it hides what is below.
+pub(crate) fn image_of_delta(id: &DeltaId, delta: &Delta) -> Result<Box<[u8]>, FsError> {
+    delta.validate().map_err(|error| FsError::Image { snapshot: *id, reason: error.to_string() })?;
+    image_of_valid(id, &whiteout::tree_of(delta))
+}
+
+fn image_of_valid(id: &Digest, tree: &Tree) -> Result<Box<[u8]>, FsError> {
+    let refused = |reason: String| FsError::Image { snapshot: *id, reason };
     let mut file_system = tree::FileSystem::<Hash>::new(stat(&tree.root.metadata));
     // Only leaves that have a name: the writer refuses others.
     let mut numbers = vec![None; tree.leaves.len()];

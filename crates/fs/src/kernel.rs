@@ -1,6 +1,7 @@
 //! The kernel's mount calls, each with an error that says what was tried and what the kernel
 //! wrote about it.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -94,29 +95,47 @@ pub(crate) fn id_mapped(
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let copy = open_tree(fd, "", flags).map_err(|errno| failed("open_tree of a layer", errno.into()))?;
+    let mapped = Attributes { user_namespace: Some(user_namespace), ..Attributes::default() };
+    set_attributes(copy.as_fd(), c"", mapped)
+        .map_err(|source| failed("mount_setattr to map the ids of a layer", source))?;
+    Ok(copy)
+}
+
+/// What to change of one mount.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Attributes<'a> {
+    /// `MOUNT_ATTR_…` to set.
+    pub(crate) set: u64,
+    /// `MOUNT_ATTR_…` to clear.
+    pub(crate) clear: u64,
+    /// Whose ids to map.
+    pub(crate) user_namespace: Option<BorrowedFd<'a>>,
+}
+
+/// Changes the mount at `path` below `directory`, or that of `directory` itself where the path is empty.
+pub(crate) fn set_attributes(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    wanted: Attributes<'_>,
+) -> io::Result<()> {
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
-        attr_clr: 0,
+        attr_set: wanted.set | if wanted.user_namespace.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
+        attr_clr: wanted.clear,
         propagation: 0,
-        userns_fd: user_namespace.as_raw_fd() as u64,
+        userns_fd: wanted.user_namespace.map_or(0, |namespace| namespace.as_raw_fd() as u64),
     };
-    // SAFETY: the path is an empty C string, and the attributes outlive the call, which is told
-    // their size.
+    // SAFETY: the path is a C string, and the attributes outlive the call, which is told their size.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            copy.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            if path.is_empty() { libc::AT_EMPTY_PATH } else { libc::AT_SYMLINK_NOFOLLOW },
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )
     };
-    if result != 0 {
-        let error = io::Error::last_os_error();
-        return Err(failed("mount_setattr to map the ids of a layer", error));
-    }
-    Ok(copy)
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Attaches a mount at `target`.

@@ -19,10 +19,13 @@ mod idmap;
 mod kernel;
 mod layer;
 mod linked;
+mod lower;
 mod mount;
 mod overlay;
 mod probe;
+mod shared;
 mod volume;
+mod whiteout;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -33,15 +36,16 @@ pub use commit::CommitRequest;
 pub use error::FsError;
 pub use idmap::IdMap;
 pub use layer::WritableLayer;
+pub use lower::Lower;
 pub use mount::{Mount, MountRequest};
 pub use probe::{Capabilities, Capability, probe};
+pub use shared::SharedDirectory;
 pub use volume::{
     Freezer, Inside, LeftVolume, ShowError, TakeKind, Taken, VolumeError, VolumeMount, VolumePlace,
     VolumeRequest,
 };
 
 use error::io_error;
-use homeport_content::SnapshotId;
 use homeport_store::Store;
 use kernel::LayerMount;
 use overlay::LayerInterface;
@@ -77,7 +81,7 @@ pub struct SnapshotFs {
     dir: PathBuf,
     backend: Backend,
     interface: LayerInterface,
-    mounts: Mutex<HashMap<SnapshotId, Weak<LayerMount>>>,
+    mounts: Mutex<HashMap<Lower, Weak<LayerMount>>>,
     /// Held while a snapshot is made mountable, so that it is done once.
     preparing: Mutex<()>,
     _lock: File,
@@ -133,37 +137,13 @@ impl SnapshotFs {
         &self.store
     }
 
-    /// Makes a snapshot mountable, which its first mount would do: writes its EROFS image, or
-    /// its tree of links. Returns where that is.
-    pub fn prepare(&self, id: &SnapshotId) -> Result<PathBuf, FsError> {
-        let place = match self.backend {
-            Backend::Erofs => self.dir.join("erofs").join(id.to_hex()),
-            Backend::Linked => self.dir.join("linked/trees").join(id.to_hex()),
-        };
-        if place.exists() {
-            return Ok(place);
-        }
-        let _one_at_a_time = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
-        if place.exists() {
-            return Ok(place);
-        }
-        let tree = self.store.tree(id)?;
-        match self.backend {
-            Backend::Erofs => erofs::write_image(&place, &self.dir.join("scratch"), id, &tree)?,
-            Backend::Linked => {
-                linked::write_tree(&place, &self.dir.join("linked"), &self.store, &tree)?;
-            }
-        }
-        Ok(place)
-    }
-
     /// Makes an empty layer. The name is for people who look at the directory; two layers may
     /// have the same.
     pub fn new_layer(&self, name: &str) -> Result<WritableLayer, FsError> {
         WritableLayer::create(&self.dir.join("layers"), name)
     }
 
-    fn layer_mounts(&self) -> MutexGuard<'_, HashMap<SnapshotId, Weak<LayerMount>>> {
+    fn layer_mounts(&self) -> MutexGuard<'_, HashMap<Lower, Weak<LayerMount>>> {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

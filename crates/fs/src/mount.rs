@@ -1,7 +1,7 @@
 //! Mounts of snapshots and layers, from the request to the end.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use homeport_content::SnapshotId;
 use crate::error::{FsError, io_error};
 use crate::kernel::{self, LayerMount};
 use crate::layer::LayerFiles;
-use crate::overlay::{Overlay, open_directory};
-use crate::{Backend, IdMap, SnapshotFs, WritableLayer};
+use crate::overlay::{Overlay, Writable, open_directory};
+use crate::{Backend, IdMap, Lower, SnapshotFs, WritableLayer};
 
 /// Where waiting for the users of a mount ends: the pauses until then add up to a second.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1024);
@@ -111,16 +111,10 @@ impl SnapshotFs {
         let mut seen = HashSet::new();
         let mut lowers = Vec::new();
         for id in request.lowers.iter().filter(|id| seen.insert(**id)) {
-            lowers.push(self.layer_mount(id)?);
+            lowers.push(self.layer_mount(Lower::Snapshot(*id))?);
         }
         let target = request.target.display().to_string();
-        let mut mapped = Vec::new();
-        if let Some(map) = request.id_map {
-            for lower in &lowers {
-                let copy = kernel::id_mapped(lower.fd(), map.userns.as_fd(), &target)?;
-                mapped.push(LayerMount::new(copy, self.places().as_deref())?);
-            }
-        }
+        let mapped = self.id_mapped(&lowers, request.id_map, &target)?;
         let layer = request.layer.map(|layer| &layer.shared);
         if let Some(layer) = layer {
             let root = &self.store.tree(image)?.root.metadata;
@@ -131,8 +125,10 @@ impl SnapshotFs {
         } else {
             mapped.iter().collect()
         };
+        let paths = layer.map(|layer| (layer.upper(), layer.work()));
+        let writable = paths.as_ref().map(|(upper, work)| Writable { upper, work, lasting: None });
         let mounted = self
-            .overlay(&used, layer.map(Arc::as_ref), &target)
+            .overlay(&used, writable, &target)
             .and_then(|mount| kernel::attach(mount.as_fd(), request.target));
         if let Err(error) = mounted {
             if let Some(layer) = layer {
@@ -148,12 +144,13 @@ impl SnapshotFs {
         })
     }
 
-    fn overlay(
+    /// The overlay of these layers, attached nowhere; `target` is for messages.
+    pub(crate) fn overlay(
         &self,
         lowers: &[&LayerMount],
-        layer: Option<&LayerFiles>,
+        writable: Option<Writable<'_>>,
         target: &str,
-    ) -> Result<std::os::fd::OwnedFd, FsError> {
+    ) -> Result<OwnedFd, FsError> {
         let objects;
         let empty;
         let mut fds: Vec<_> = lowers.iter().map(|lower| lower.fd()).collect();
@@ -169,33 +166,23 @@ impl SnapshotFs {
                 None
             }
         };
-        let paths = layer.map(|layer| (layer.upper(), layer.work()));
-        let overlay =
-            Overlay { lowers: fds, data, writable: paths.as_ref().map(|(upper, work)| (&**upper, &**work)) };
-        overlay.mount(self.interface, target)
+        Overlay { lowers: fds, data, writable }.mount(self.interface, target)
     }
 
-    /// The mount of one snapshot, shared by all overlays that use it now, and with it the
-    /// kernel's memory of its names and inodes.
-    fn layer_mount(&self, id: &SnapshotId) -> Result<Arc<LayerMount>, FsError> {
-        if let Some(mount) = self.layer_mounts().get(id).and_then(std::sync::Weak::upgrade) {
-            return Ok(mount);
+    /// Copies of the layers with mapped ids; none without a map.
+    pub(crate) fn id_mapped(
+        &self,
+        lowers: &[Arc<LayerMount>],
+        id_map: Option<&IdMap>,
+        target: &str,
+    ) -> Result<Vec<LayerMount>, FsError> {
+        let mut mapped = Vec::new();
+        if let Some(map) = id_map {
+            for lower in lowers {
+                let copy = kernel::id_mapped(lower.fd(), map.userns.as_fd(), target)?;
+                mapped.push(LayerMount::new(copy, self.places().as_deref())?);
+            }
         }
-        let path = self.prepare(id)?;
-        let fd = match self.backend {
-            Backend::Erofs => crate::erofs::mount_image(&path)?,
-            Backend::Linked => kernel::bind(&path)?,
-        };
-        let mount = Arc::new(LayerMount::new(fd, self.places().as_deref())?);
-        let mut known = self.layer_mounts();
-        known.retain(|_, mount| mount.strong_count() > 0);
-        known.insert(*id, Arc::downgrade(&mount));
-        Ok(mount)
-    }
-
-    /// Where layers are attached, on kernels that need it.
-    fn places(&self) -> Option<PathBuf> {
-        let needed = self.interface.needs_attached();
-        needed.then(|| self.dir.join("mounts"))
+        Ok(mapped)
     }
 }

@@ -36,8 +36,27 @@ pub(crate) struct Overlay<'a> {
     pub(crate) lowers: Vec<BorrowedFd<'a>>,
     /// The directory of objects, for layers that redirect to it.
     pub(crate) data: Option<BorrowedFd<'a>>,
-    /// Upper and work directory.
-    pub(crate) writable: Option<(&'a Path, &'a Path)>,
+    /// Where changes go; without it the overlay is read-only.
+    pub(crate) writable: Option<Writable<'a>>,
+}
+
+/// The directories that take the changes made through an overlay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writable<'a> {
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+    /// What is promised of changes that are to outlive the mount; `None` for those that need not.
+    pub(crate) lasting: Option<Lasting>,
+}
+
+/// Promises of an overlay whose changes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// Names of one file stay so when it is changed, and an upper directory that is in use, or was used with
+    /// other layers, is refused.
+    Indexed,
+    /// Where the kernel refuses that.
+    Plain,
 }
 
 fn by_descriptor(fd: &impl AsRawFd) -> String {
@@ -87,20 +106,23 @@ impl Overlay<'_> {
         }
         // Everything is stated, because kernels are built with other defaults.
         context.string("metacopy", "on")?;
-        context.string("index", "off")?;
         context.string("xino", "on")?;
-        let Some((upper, work)) = self.writable else {
+        let Some(Writable { upper, work, lasting }) = self.writable else {
+            context.string("index", "off")?;
             context.string("redirect_dir", "follow")?;
             return context.mount(true);
         };
+        context.string("index", if lasting == Some(Lasting::Indexed) { "on" } else { "off" })?;
         context.string("redirect_dir", "on")?;
         let upper_file = File::open(upper).map_err(io_error("open", upper))?;
         let work_file = File::open(work).map_err(io_error("open", work))?;
         context.string("upperdir", &option_path(upper, &upper_file))?;
         context.string("workdir", &option_path(work, &work_file))?;
-        // A layer does not outlive its process, and a commit syncs what it takes, so the syncs
-        // that package managers make for every file are of no use here.
-        context.flag("volatile")?;
+        if lasting.is_none() {
+            // Such a layer does not outlive its process, and a commit syncs what it takes, so the
+            // syncs that package managers make for every file are of no use here.
+            context.flag("volatile")?;
+        }
         context.mount(false)
     }
 }
