@@ -12,11 +12,13 @@
 //! The order in which a layer gives its files to the store, so that neither a failure nor a crash at any point harms
 //! what the container sees or what a later process finds:
 //! 1. The scan reads the upper directory against the layers that it was *mounted over* and gives a delta of all that is
-//!    in it; nothing is moved or altered. What was taken from the same upper before is subtracted afterwards.
-//! 2. New content enters the store: as a copy while the mount is used, else as a hard link to the file as it is, with
-//!    its mode, owner and attributes. Links are taken back if anything fails, before the container runs again.
-//! 3. The delta is put into the store, and the layer's record says that this upper is spent.
-//! 4. Only then are the linked objects stripped of metadata and the upper removed.
+//!    in it. Nothing is moved or altered. What was taken from the same upper before is subtracted afterwards.
+//! 2. While the mount is used, new content is copied into the store, and the upper stays.
+//! 3. Else each file with new content gets one more name, its digest, in the layer's own directory `data`; the delta is
+//!    written beside it; and the container is shown a fresh upper over the delta's image, with `data` beside the
+//!    store's objects as a place of content. From here on nobody writes to the old upper, and the container may run.
+//! 4. Then the store takes the files by their second names, which strips them of metadata, and the old upper goes.
+//!    A later process finds `data` and the delta, and does the same.
 
 mod error;
 
