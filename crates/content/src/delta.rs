@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 pub use walk::WalkDelta;
 
+use crate::replace::Renumbered;
 use crate::tree::components;
 use crate::{DecodeError, Digest, Directory, Entry, Leaf, LeafId, Metadata, SnapshotId, Tree};
 
@@ -127,6 +128,12 @@ impl Delta {
         id
     }
 
+    /// Numbers the leaves as the encoding does, and drops those without a name.
+    pub(crate) fn renumber(&mut self) {
+        let leaves = std::mem::take(&mut self.leaves);
+        self.root.renumber(&leaves, &mut Renumbered::new(), &mut self.leaves);
+    }
+
     /// What became of the name at `path`; `None` if the delta says nothing of it, as it does of what was below a name
     /// that is removed or replaced. The root has no name.
     pub fn get(&self, path: &[u8]) -> Option<&Change> {
@@ -147,6 +154,36 @@ impl ChangedDirectory {
     /// A directory of which no entry changed.
     pub fn new(metadata: Metadata) -> ChangedDirectory {
         ChangedDirectory { metadata, entries: BTreeMap::new() }
+    }
+
+    /// The directory of this name, for changing; if there is none, `make` says what takes the place of what is there.
+    pub(crate) fn directory(
+        &mut self,
+        name: Box<[u8]>,
+        make: impl FnOnce() -> ChangedDirectory,
+    ) -> &mut ChangedDirectory {
+        let change = self.entries.entry(name).or_insert(Change::Removed);
+        if !matches!(change, Change::Directory(_)) {
+            *change = Change::Directory(Box::new(make()));
+        }
+        match change {
+            Change::Directory(directory) => directory,
+            Change::Leaf(_) | Change::Removed => unreachable!("it was made a directory"),
+        }
+    }
+
+    fn renumber(&mut self, from: &[Leaf], numbers: &mut Renumbered<LeafId>, into: &mut Vec<Leaf>) {
+        self.entries.retain(|_, change| {
+            match change {
+                Change::Removed => {}
+                Change::Directory(directory) => directory.renumber(from, numbers, into),
+                Change::Leaf(id) => match from.get(id.0 as usize) {
+                    Some(leaf) => *id = numbers.copy(*id, leaf, into),
+                    None => return false,
+                },
+            }
+            true
+        });
     }
 
     fn from_directory(directory: &Directory) -> ChangedDirectory {

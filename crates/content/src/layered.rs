@@ -1,15 +1,16 @@
 //! A tree with deltas over it, read as one tree without being made into one.
 
+mod links;
 mod view;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+pub(crate) use links::{Links, several_names};
 pub(crate) use view::{Entries, Node, View};
 pub use walk::WalkLayered;
 
-use crate::tree::components;
 use crate::{Change, Delta, Directory, Entry, EntryRef, Leaf, LeafId, LeafKind, Metadata, Tree};
 
 /// The content of one version: a snapshot and the deltas over it.
@@ -84,18 +85,40 @@ impl Layered {
 
     /// All names that the leaf `id` of this layer has in the whole. Reads all of the layer.
     pub fn names_of(&self, layer: usize, id: LeafId) -> Vec<Vec<u8>> {
-        let of_leaf: Vec<Vec<u8>> = match layer.checked_sub(1) {
-            None => {
-                let is_it = |entry: &EntryRef<'_>| matches!(entry, EntryRef::Leaf(found, _) if *found == id);
-                self.base.walk().filter_map(|(path, entry)| is_it(&entry).then_some(path)).collect()
+        let names = self.names_of_each(&HashSet::from([(layer, id)]));
+        names.into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// All names that these leaves have in the whole.
+    pub(crate) fn names_of_each(&self, keys: &HashSet<(usize, LeafId)>) -> Vec<(Vec<u8>, (usize, LeafId))> {
+        let layers: BTreeSet<usize> = keys.iter().map(|(layer, _)| *layer).collect();
+        let mut names = Vec::new();
+        for layer in layers {
+            let mut named = |path: Vec<u8>, id: LeafId| {
+                let key = (layer, id);
+                // A layer above may have something else there.
+                if keys.contains(&key) && matches!(self.node(&path), Some(Node::Leaf(shows)) if shows == key)
+                {
+                    names.push((path, key));
+                }
+            };
+            match layer.checked_sub(1) {
+                None => self.base.walk().for_each(|(path, entry)| {
+                    if let EntryRef::Leaf(id, _) = entry {
+                        named(path, id);
+                    }
+                }),
+                Some(delta) => {
+                    let delta = self.deltas.get(delta).into_iter();
+                    delta.flat_map(|delta| delta.walk()).for_each(|(path, change)| {
+                        if let Change::Leaf(id) = change {
+                            named(path, *id);
+                        }
+                    });
+                }
             }
-            Some(delta) => {
-                let names = self.deltas.get(delta).into_iter().flat_map(|delta| delta.walk());
-                names.filter_map(|(path, change)| (*change == Change::Leaf(id)).then_some(path)).collect()
-            }
-        };
-        let shows = |path: &Vec<u8>| matches!(self.node(path), Some(Node::Leaf(key)) if key == (layer, id));
-        of_leaf.into_iter().filter(shows).collect()
+        }
+        names
     }
 
     /// Number of names of leaves, and bytes of all distinct regular files. Reads everything.
@@ -158,15 +181,7 @@ impl Layered {
     }
 
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node<'_>> {
-        let mut view = self.root();
-        let mut parts = components(path).peekable();
-        while let Some(part) = parts.next() {
-            match view.child(part)? {
-                Node::Directory(next) => view = next,
-                leaf @ Node::Leaf(_) => return parts.peek().is_none().then_some(leaf),
-            }
-        }
-        Some(Node::Directory(view))
+        self.root().at(path)
     }
 
     fn seen<'a>(&'a self, node: &Node<'a>) -> Option<Seen<'a>> {

@@ -7,13 +7,16 @@
 
 mod delta;
 mod digest;
+mod edit;
 pub mod encoding;
 mod layered;
 mod metadata;
+mod replace;
 mod tree;
 
 pub use delta::{Change, ChangedDirectory, Delta, DeltaId, Stack, WalkDelta};
 pub use digest::{Digest, ParseDigestError, SnapshotId};
+pub use edit::{Edit, EditError};
 pub use encoding::{DecodeError, DecodeErrorKind};
 pub use layered::{Layered, Seen, WalkLayered};
 pub use metadata::{Metadata, Timestamp};

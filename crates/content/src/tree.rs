@@ -8,7 +8,7 @@ mod walk;
 use std::collections::BTreeMap;
 
 pub use path::PathError;
-pub(crate) use path::components;
+pub(crate) use path::{components, shown, split_last};
 pub use validate::InvalidTree;
 pub(crate) use validate::{kind_fault, metadata_fault, name_fault, refuse};
 pub use walk::Walk;

@@ -3,6 +3,7 @@
 use std::collections::btree_map;
 use std::iter::Peekable;
 
+use crate::tree::components;
 use crate::{Change, ChangedDirectory, Directory, Entry, LeafId, Metadata};
 
 /// A directory as it shows: those layers that have a part in it.
@@ -49,6 +50,25 @@ impl<'a> View<'a> {
         let deltas = deltas.filter_map(|(layer, part)| Some(Part::Delta(*layer, part.entries.get(name)?)));
         let tree = || self.tree.and_then(|part| part.entries.get(name)).map(Part::Tree);
         through(deltas.chain(std::iter::once_with(tree).flatten()))
+    }
+
+    /// What is at a path below this directory. The empty path is the directory itself.
+    pub(crate) fn at(&self, path: &[u8]) -> Option<Node<'a>> {
+        let mut view = self.clone();
+        let mut parts = components(path).peekable();
+        while let Some(part) = parts.next() {
+            match view.child(part)? {
+                Node::Directory(next) => view = next,
+                leaf @ Node::Leaf(_) => return parts.peek().is_none().then_some(leaf),
+            }
+        }
+        Some(Node::Directory(view))
+    }
+
+    /// This directory with what one more layer has in it.
+    pub(crate) fn under(mut self, layer: usize, directory: &'a ChangedDirectory) -> View<'a> {
+        self.deltas.push((layer, directory));
+        self
     }
 
     pub(crate) fn entries(&self) -> Entries<'a> {
