@@ -21,6 +21,7 @@ use crate::logs::Logs;
 use crate::network_files::NetworkFiles;
 use crate::registry::{Registry, RegistryError};
 use crate::scheduler::{Effect, Policy, Scheduler, StopSignal};
+use crate::volumes::Volumes;
 
 /// Seconds between two ticks that are worth a warning.
 const LATE_TICK: Seconds = 3.0;
@@ -47,7 +48,7 @@ pub struct Control(Arc<Inner>);
 /// What all clones of a [`Control`] share.
 pub struct Inner {
     pub(crate) options: ControlOptions,
-    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) registry: Registry,
     pub(crate) store: Arc<Store>,
@@ -61,6 +62,7 @@ pub struct Inner {
     pub(crate) durable: Durable,
     pub(crate) trusted: Trusted,
     pub(crate) network_files: NetworkFiles,
+    pub(crate) volumes: Arc<Volumes>,
     scheduler: Mutex<Scheduler>,
     heartbeats: Mutex<HashMap<String, Seconds>>,
 }
@@ -88,15 +90,17 @@ impl Control {
         blobs: Arc<BlobStore>,
     ) -> Result<Self, RegistryError> {
         let registry = Registry::load(meta.clone()).await?;
-        let clock = SystemClock::default();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let first_entry = (clock.now() * 1e6) as u64;
         let network_files = NetworkFiles::load(meta.clone(), options.network_files_dir.clone()).await?;
+        let lives = |app_id: &str| registry.app(app_id).is_some();
+        let volumes = Volumes::load(meta.clone(), Arc::clone(&store), Arc::clone(&clock), lives).await?;
         let control = Self(Arc::new(Inner {
             scheduler: Mutex::new(Scheduler::new(options.policy)),
             options,
             logs: Logs::new(first_entry),
             first_entry,
-            clock: Box::new(clock),
+            clock,
             entropy: Box::new(SystemEntropy),
             registry,
             store,
@@ -107,6 +111,7 @@ impl Control {
             durable: Durable::new(meta),
             trusted: Trusted::default(),
             network_files,
+            volumes: Arc::new(volumes),
             heartbeats: Mutex::default(),
         }));
         control.resume().await?;

@@ -35,6 +35,7 @@ impl Control {
             Ok(order) => {
                 // The order took its time: the task may have been ended meanwhile.
                 if !self.with_scheduler(|scheduler, _| scheduler.begin_order(&task_id)) {
+                    self.volumes.unmount(&task_id);
                     return;
                 }
                 if self.links.send(&worker_id, wp::order::Order::StartTask(order)) {
@@ -44,6 +45,7 @@ impl Control {
             }
             Err(reason) => reason,
         };
+        self.volumes.unmount(&task_id);
         let ending = Ending { outcome: Outcome::NotStarted(reason), ..Default::default() };
         self.with_scheduler(|scheduler, now| scheduler.task_ended(&task_id, ending, now));
     }
@@ -91,7 +93,7 @@ impl Control {
             devices: launch.devices.clone(),
             commit_on_success: definition.is_builder_function,
             listen: LISTEN.to_owned(),
-            volumes: Vec::new(),
+            volumes: self.volumes_of(launch, &definition, &app.id, &log_id)?,
             network_files: self.network_files_of(&definition)?,
         })
     }

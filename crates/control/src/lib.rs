@@ -24,6 +24,7 @@ mod registry;
 pub mod scheduler;
 mod service;
 mod storage;
+pub mod volumes;
 mod wire;
 
 pub use clock::{Clock, Seconds, SystemClock};

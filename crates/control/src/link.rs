@@ -33,6 +33,9 @@ impl wp::worker_link_server::WorkerLink for Control {
         let (orders, stream) = mpsc::channel(ORDERS);
         let replaced = self.links.attach(&worker_id, orders.clone());
         tracing::info!(worker = worker_id, cores = f64::from(hello.milli_cpu) / 1000.0, "worker attached");
+        if replaced {
+            self.volumes.worker_gone(&worker_id);
+        }
         self.with_scheduler(|scheduler, now| {
             if replaced {
                 scheduler.detach_worker(&worker_id, now);
@@ -43,10 +46,11 @@ impl wp::worker_link_server::WorkerLink for Control {
         tokio::spawn(async move {
             while let Some(Ok(report)) = reports.next().await {
                 if let Some(report) = report.report {
-                    control.hear(report);
+                    control.hear(&worker_id, report);
                 }
             }
             if control.links.detach(&worker_id, &orders) {
+                control.volumes.worker_gone(&worker_id);
                 tracing::info!(worker = worker_id, "worker detached");
                 control.with_scheduler(|scheduler, now| scheduler.detach_worker(&worker_id, now));
             }
@@ -56,7 +60,7 @@ impl wp::worker_link_server::WorkerLink for Control {
 }
 
 impl Control {
-    fn hear(&self, report: wp::report::Report) {
+    fn hear(&self, worker_id: &str, report: wp::report::Report) {
         match report {
             wp::report::Report::Hello(_) => {}
             wp::report::Report::TaskStage(stage) => {
@@ -65,11 +69,7 @@ impl Control {
                 });
             }
             wp::report::Report::TaskOutput(output) => self.hear_output(&output),
-            wp::report::Report::TaskEnded(ended) => {
-                let (task_id, ending) = ending(ended);
-                tracing::info!(task = task_id, outcome = ?ending.outcome, "container ended");
-                self.with_scheduler(|scheduler, now| scheduler.task_ended(&task_id, ending, now));
-            }
+            wp::report::Report::TaskEnded(ended) => self.hear_ended(ended),
             wp::report::Report::StepOutput(output) => {
                 if let Some(log_id) = self.links.step_log(&output.step_id) {
                     let source = source(output.stream());
@@ -77,8 +77,16 @@ impl Control {
                 }
             }
             wp::report::Report::StepEnded(ended) => self.links.finish_step(ended),
-            wp::report::Report::VolumeTaken(_) | wp::report::Report::VolumeShown(_) => {}
+            wp::report::Report::VolumeTaken(taken) => self.hear_taken(worker_id, taken),
+            wp::report::Report::VolumeShown(shown) => self.hear_shown(shown),
         }
+    }
+
+    /// A container has ended, and all that was heard of it before is settled.
+    pub(crate) fn task_has_ended(&self, ended: wp::TaskEnded) {
+        let (task_id, ending) = ending(ended);
+        tracing::info!(task = task_id, outcome = ?ending.outcome, "container ended");
+        self.with_scheduler(|scheduler, now| scheduler.task_ended(&task_id, ending, now));
     }
 
     fn hear_output(&self, output: &wp::TaskOutput) {

@@ -25,6 +25,9 @@ pub enum RegistryError {
         /// Why.
         source: prost::DecodeError,
     },
+    /// The Volumes could not be read.
+    #[error(transparent)]
+    Volumes(#[from] crate::volumes::VolumeError),
 }
 
 type Table<T> = RwLock<HashMap<String, Arc<T>>>;

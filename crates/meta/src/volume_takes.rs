@@ -51,16 +51,15 @@ pub async fn last_sequence(meta: &Meta, task_id: &str, volume_id: &str) -> Resul
     Ok(last.unwrap_or(0))
 }
 
-/// Forgets all takes of a task and Volume but the last, which is enough to know the others.
-pub async fn trim(meta: &Meta, task_id: &str, volume_id: &str) -> Result<u64> {
-    let result = sqlx::query(
-        "DELETE FROM volume_takes WHERE task_id = $1 AND volume_id = $2 AND sequence < \
-         (SELECT MAX(sequence) FROM volume_takes WHERE task_id = $1 AND volume_id = $2)",
-    )
-    .bind(task_id)
-    .bind(volume_id)
-    .execute(&meta.pool)
-    .await
-    .context(|| format!("forget old takes of task {task_id}"))?;
+/// Forgets the takes of a task and Volume up to a sequence; returns how many.
+pub async fn forget(meta: &Meta, task_id: &str, volume_id: &str, sequence: i64) -> Result<u64> {
+    let result =
+        sqlx::query("DELETE FROM volume_takes WHERE task_id = $1 AND volume_id = $2 AND sequence <= $3")
+            .bind(task_id)
+            .bind(volume_id)
+            .bind(sequence)
+            .execute(&meta.pool)
+            .await
+            .context(|| format!("forget old takes of task {task_id}"))?;
     Ok(result.rows_affected())
 }

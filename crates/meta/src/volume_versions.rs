@@ -124,6 +124,14 @@ pub async fn list_after(meta: &Meta, volume_id: &str, after: i64) -> Result<Vec<
     .context(|| format!("list the versions of Volume {volume_id}"))
 }
 
+/// All versions of all Volumes at one moment, by Volume and number.
+pub async fn list_all(meta: &Meta) -> Result<Vec<Version>> {
+    sqlx::query_as(&format!("SELECT {COLUMNS} FROM volume_versions ORDER BY volume_id, number"))
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| "list the versions of all Volumes".to_owned())
+}
+
 /// Deletes versions and returns how many were there.
 pub async fn delete(meta: &Meta, volume_id: &str, numbers: &[i64]) -> Result<u64> {
     let what = || format!("delete {} versions of Volume {volume_id}", numbers.len());

@@ -60,7 +60,7 @@ async fn a_number_is_given_once_and_its_take_goes_with_it() {
     }
     let after = volume_versions::list_after(&meta, "vo-1", 2).await.unwrap();
     assert_eq!(after.iter().map(|version| version.number).collect::<Vec<_>>(), [3, 4]);
-    assert_eq!(volume_takes::trim(&meta, "ta-1", "vo-1").await.unwrap(), 3);
+    assert_eq!(volume_takes::forget(&meta, "ta-1", "vo-1", 3).await.unwrap(), 3);
     assert_eq!(volume_takes::last_sequence(&meta, "ta-1", "vo-1").await.unwrap(), 4);
 }
 
@@ -72,6 +72,8 @@ async fn only_versions_that_are_there_are_replaced() {
         assert!(volume_versions::insert(&meta, &version(number, b""), None).await.unwrap());
     }
     assert_eq!(volume_versions::delete(&meta, "vo-1", &[1, 7]).await.unwrap(), 1);
+    let all = volume_versions::list_all(&meta).await.unwrap();
+    assert_eq!(all.iter().map(|version| version.number).collect::<Vec<_>>(), [2, 3]);
     volume_versions::replace(&meta, &[version(1, b"x"), version(2, b"y")]).await.unwrap();
     assert_eq!(volume_versions::get(&meta, "vo-1", 1).await.unwrap(), None);
     assert_eq!(volume_versions::get(&meta, "vo-1", 2).await.unwrap().unwrap().record, b"y");
