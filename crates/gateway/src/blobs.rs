@@ -5,12 +5,12 @@
 //! bl-…              a complete blob
 //! bl-….upload-…     a single upload under way
 //! bl-….parts/       a multipart upload under way
+//! blocks/           files that arrive in blocks
 //! ```
 //! What an upload must be (length, hashes) is in its signed URL, so nothing is stored before bytes
 //! arrive and a restart forgets nothing.
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,9 +24,10 @@ use rand::distr::Alphanumeric;
 use grant::{Method, Signer, Terms};
 use multipart::Uploads;
 
+use crate::blocks::BlockStore;
+
 pub(crate) mod grant;
 pub(crate) mod multipart;
-pub(crate) mod receive;
 mod sweep;
 
 pub use sweep::Swept;
@@ -141,7 +142,7 @@ pub struct BlobTicket {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory could not be made.
-    #[error("cannot create the blob directory {}", path.display())]
+    #[error("cannot create or read the blob directory {}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -205,6 +206,7 @@ pub struct BlobStore {
     pub(crate) options: BlobOptions,
     pub(crate) signer: Signer,
     pub(crate) uploads: Uploads,
+    blocks: BlockStore,
     pub(crate) clock: WallClock,
 }
 
@@ -215,7 +217,15 @@ impl BlobStore {
             .map_err(|source| OpenError::Directory { path: options.directory.clone(), source })?;
         let path = options.directory.join("signing.key");
         let signer = Signer::open(&path).map_err(|source| OpenError::Key { path, source })?;
-        Ok(BlobStore { options, signer, uploads: Uploads::default(), clock })
+        let path = options.directory.join("blocks");
+        let blocks = BlockStore::open(path.clone(), Arc::clone(&clock))
+            .map_err(|source| OpenError::Directory { path, source })?;
+        Ok(BlobStore { options, signer, uploads: Uploads::default(), blocks, clock })
+    }
+
+    /// Files that arrive in blocks.
+    pub fn blocks(&self) -> &BlockStore {
+        &self.blocks
     }
 
     /// Names a new blob and signs the URLs to upload it.
@@ -286,9 +296,14 @@ impl BlobStore {
 
     /// Stores bytes as a new blob that survives power loss. Blocks on the disk.
     pub fn put(&self, bytes: &[u8]) -> Result<BlobId, BlobError> {
+        self.put_reader(&mut &*bytes)
+    }
+
+    /// Stores all that `reader` gives, as [`BlobStore::put`] does.
+    pub fn put_reader(&self, reader: &mut impl std::io::Read) -> Result<BlobId, BlobError> {
         let id = BlobId::random();
         let written = self.new_upload(&id).and_then(|mut file| {
-            file.write_all(bytes)?;
+            std::io::copy(reader, &mut file)?;
             self.publish(file, &id)
         });
         written.map_err(|source| BlobError::Io { operation: "write", id: id.clone(), source })?;
@@ -321,13 +336,11 @@ impl BlobStore {
         (self.clock)()
     }
 
-    fn terms(&self, length: u64) -> Terms {
+    pub(crate) fn terms(&self, length: u64) -> Terms {
         Terms {
             expires: grant::unix_seconds(self.now() + self.options.url_lifetime),
             length: Some(length),
-            md5: None,
-            sha256: None,
-            part_length: None,
+            ..Terms::default()
         }
     }
 

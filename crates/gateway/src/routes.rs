@@ -5,28 +5,38 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use homeport_content::Digest;
+use homeport_store::{Store, StoreError};
 use http::StatusCode;
 
 use crate::blobs::grant::GrantError;
 use crate::blobs::multipart::CompleteError;
-use crate::blobs::receive::ReceiveError;
 use crate::blobs::{BlobError, BlobStore};
 use crate::metrics::Metrics;
+use crate::receive::ReceiveError;
 
+mod block;
+mod content;
 mod download;
 mod upload;
 
-/// The routes of this crate: `/blobs/…`, `/metrics`, `/healthz`.
+/// The routes of this crate but one: `/blobs/…`, `/metrics`, `/healthz`.
 pub fn router(blobs: Arc<BlobStore>, metrics: Metrics) -> Router {
     let blobs = Router::new()
         .route("/blobs/{id}", put(upload::single).get(download::download))
         .route("/blobs/{id}/parts/{number}", put(upload::part))
         .route("/blobs/{id}/complete", post(upload::complete))
+        .route("/blobs/uploads/{upload}/{index}", put(block::block))
         .with_state(blobs);
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/metrics", get(async move || metrics.response()))
         .merge(blobs)
+}
+
+/// The route of what is in the content store, for URLs of [`BlobStore::grant_content`].
+pub fn content_router(blobs: Arc<BlobStore>, store: Arc<Store>) -> Router {
+    Router::new().route("/blobs/content/{digest}", get(content::content)).with_state((blobs, store))
 }
 
 /// A request on a blob that failed.
@@ -52,7 +62,13 @@ enum RequestError {
     AlreadyComplete,
     #[error("the range lies outside the blob's {length} bytes")]
     BadRange { length: u64 },
-    #[error("cannot store the upload")]
+    #[error("this upload was given up: nothing was added to it for too long; begin it again")]
+    NoSuchUpload,
+    #[error("the content {0} is not here any more; ask for the file again")]
+    NoSuchContent(Digest),
+    #[error(transparent)]
+    Store(StoreError),
+    #[error("cannot read or write on the disk")]
     Io(#[from] std::io::Error),
 }
 
@@ -60,7 +76,10 @@ impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
             RequestError::Grant(_) => StatusCode::FORBIDDEN,
-            RequestError::Blob(BlobError::NotFound(_)) | RequestError::NoSuchPart(_) => StatusCode::NOT_FOUND,
+            RequestError::Blob(BlobError::NotFound(_))
+            | RequestError::NoSuchPart(_)
+            | RequestError::NoSuchUpload
+            | RequestError::NoSuchContent(_) => StatusCode::NOT_FOUND,
             RequestError::Receive(ReceiveError::TooLong { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             RequestError::Receive(ReceiveError::Superseded) | RequestError::AlreadyComplete => {
                 StatusCode::CONFLICT
@@ -70,6 +89,7 @@ impl RequestError {
             RequestError::Blob(BlobError::Io { .. })
             | RequestError::Receive(ReceiveError::Io(_))
             | RequestError::Complete(CompleteError::Io(_))
+            | RequestError::Store(_)
             | RequestError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
             RequestError::Blob(BlobError::BadId(_))
             | RequestError::Receive(_)

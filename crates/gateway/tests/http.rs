@@ -56,12 +56,12 @@ impl Server {
         self.blobs.create(data.len() as u64, &md5, &sha256, &self.base_url, style).unwrap()
     }
 
-    /// Names of all files but the signing key.
+    /// Names of all files of blobs.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "signing.key");
+        names.retain(|name| name.starts_with("bl-"));
         names.sort();
         names
     }

@@ -48,7 +48,7 @@ impl Method {
 }
 
 /// The signed parameters of a URL. Lengths are in bytes, hashes in lower hex.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct Terms {
     /// Seconds since 1970, UTC.
     pub(crate) expires: u64,
@@ -58,6 +58,12 @@ pub(crate) struct Terms {
     pub(crate) sha256: Option<String>,
     /// Of each part but the last.
     pub(crate) part_length: Option<u64>,
+    /// First byte, where only a range may be read.
+    pub(crate) start: Option<u64>,
+    /// Zeros at the end of the range may be left out.
+    pub(crate) cut: Option<u8>,
+    /// The bytes themselves, in hex.
+    pub(crate) data: Option<String>,
 }
 
 impl Terms {
@@ -68,6 +74,9 @@ impl Terms {
             ("md5", self.md5.clone()),
             ("sha256", self.sha256.clone()),
             ("part_length", self.part_length.map(|length| length.to_string())),
+            ("start", self.start.map(|start| start.to_string())),
+            ("cut", self.cut.map(|cut| cut.to_string())),
+            ("data", self.data.clone()),
         ];
         for (name, value) in optional {
             if let Some(value) = value {
@@ -165,13 +174,8 @@ mod tests {
 
     fn signed() -> (Signer, String) {
         let signer = Signer::with_key(&[7; KEY_BYTES]);
-        let terms = Terms {
-            expires: NOW + 60,
-            length: Some(5),
-            md5: None,
-            sha256: Some("ab".into()),
-            part_length: None,
-        };
+        let terms =
+            Terms { expires: NOW + 60, length: Some(5), sha256: Some("ab".into()), ..Terms::default() };
         let url = signer.url("http://h:1", Method::Put, "/blobs/bl-x", &terms);
         (signer, url)
     }
@@ -218,7 +222,7 @@ mod tests {
     fn the_key_is_kept_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        let terms = Terms { expires: NOW, length: None, md5: None, sha256: None, part_length: None };
+        let terms = Terms { expires: NOW, ..Terms::default() };
         let url = Signer::open(&path).unwrap().url("http://h", Method::Get, "/blobs/b", &terms);
         let again = Signer::open(&path).unwrap();
         again.check(Method::Get, &url.parse().unwrap(), at(NOW)).unwrap();

@@ -11,12 +11,13 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use md5::{Digest, Md5};
 
-use super::receive::ReceiveError;
 use super::{BlobId, BlobStore, sync_directory};
+use crate::claim::{Owners, PartClaim};
+use crate::receive::ReceiveError;
 
 /// Why an upload was not completed.
 #[derive(Debug, thiserror::Error)]
@@ -51,32 +52,6 @@ pub(crate) struct Uploads {
     by_blob: Mutex<HashMap<BlobId, Arc<RwLock<Owners>>>>,
 }
 
-/// Who may write to an upload's data.
-#[derive(Default)]
-pub(crate) struct Owners {
-    complete: bool,
-    /// For each part, how many uploads of it began: only the last may write.
-    begun: HashMap<u64, u64>,
-}
-
-/// The right to write a part's bytes, until a newer upload of the part begins or the blob is complete.
-pub(crate) struct PartClaim {
-    owners: Arc<RwLock<Owners>>,
-    number: u64,
-    generation: u64,
-}
-
-impl PartClaim {
-    /// Keeps the claim from being lost while a block is written.
-    pub(crate) fn hold(&self) -> Result<RwLockReadGuard<'_, Owners>, ReceiveError> {
-        let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
-        if owners.complete || owners.begun.get(&self.number) != Some(&self.generation) {
-            return Err(ReceiveError::Superseded);
-        }
-        Ok(owners)
-    }
-}
-
 impl Uploads {
     fn owners(&self, id: &BlobId) -> Arc<RwLock<Owners>> {
         let mut by_blob = self.by_blob.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,11 +77,9 @@ impl BlobStore {
         ignore_missing(std::fs::remove_file(directory.join(number.to_string())))?;
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).open(directory.join("data"))?;
-        let begun = guard.begun.entry(number).or_default();
-        *begun += 1;
-        let generation = *begun;
+        let claim = guard.claim(&owners, number);
         drop(guard);
-        Ok(Some((file, PartClaim { owners, number, generation })))
+        Ok(Some((file, claim)))
     }
 
     /// Notes that a part is on disk as a whole. Blocks on the disk.
@@ -119,7 +92,7 @@ impl BlobStore {
     ) -> Result<(), ReceiveError> {
         file.sync_data()?;
         let held = claim.hold()?;
-        let note = self.parts_directory(id).join(claim.number.to_string());
+        let note = self.parts_directory(id).join(claim.number().to_string());
         std::fs::write(note, hex::encode(md5))?;
         drop(held);
         Ok(())

@@ -85,6 +85,6 @@ mod tests {
         assert_eq!(later.length(&id).unwrap(), 1);
         assert_eq!(later.sweep(HOUR, HOUR).unwrap(), Swept { blobs: 1, uploads: 0 });
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-        assert_eq!(left.len(), 1, "only the signing key stays");
+        assert_eq!(left.len(), 2, "only the signing key and the directory of blocks stay");
     }
 }

@@ -1,11 +1,12 @@
 //! `GET /blobs/{id}`: the whole blob, or one range of it.
 
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -15,7 +16,7 @@ use crate::blobs::grant::Method;
 use crate::blobs::{BlobError, BlobId, BlobStore};
 
 /// Read from disk at a time, which is also what a download holds in memory.
-const BLOCK_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 1 << 20;
 
 pub(super) async fn download(
     State(blobs): State<Arc<BlobStore>>,
@@ -25,18 +26,43 @@ pub(super) async fn download(
 ) -> Result<Response, RequestError> {
     blobs.signer.check(Method::Get, &uri, blobs.now())?;
     let id: BlobId = id.parse()?;
-    let mut file = blobs.open_blob(&id)?;
+    let file = blobs.open_blob(&id)?;
     let failed = |source| BlobError::Io { operation: "read", id: id.clone(), source };
     let length = file.metadata().map_err(failed)?.len();
+    answer(Body::File { file, start: 0, length }, &headers)
+}
+
+/// What is downloaded.
+pub(super) enum Body {
+    Bytes(Bytes),
+    /// A part of a file.
+    File {
+        file: File,
+        start: u64,
+        length: u64,
+    },
+}
+
+/// The body, or the one range of it that was asked for.
+pub(super) fn answer(body: Body, headers: &HeaderMap) -> Result<Response, RequestError> {
+    let length = match &body {
+        Body::Bytes(bytes) => bytes.len() as u64,
+        Body::File { length, .. } => *length,
+    };
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
-    let (status, start, count) = match range.map(|range| parse_range(range, length)) {
+    let (status, first, count) = match range.map(|range| parse_range(range, length)) {
         None | Some(Range::Ignored) => (StatusCode::OK, 0, length),
         Some(Range::Part { start, count }) => (StatusCode::PARTIAL_CONTENT, start, count),
         Some(Range::Outside) => return Err(RequestError::BadRange { length }),
     };
-    file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let reader = tokio::fs::File::from_std(file).take(count);
-    let body = Body::from_stream(ReaderStream::with_capacity(reader, BLOCK_BYTES));
+    let body = match body {
+        Body::Bytes(bytes) => bytes.slice(first as usize..(first + count) as usize).into(),
+        Body::File { mut file, start, .. } => {
+            file.seek(SeekFrom::Start(start + first))?;
+            let reader = tokio::fs::File::from_std(file).take(count);
+            axum::body::Body::from_stream(ReaderStream::with_capacity(reader, PIECE_BYTES))
+        }
+    };
     let mut response = (
         status,
         [
@@ -48,7 +74,7 @@ pub(super) async fn download(
     )
         .into_response();
     if status == StatusCode::PARTIAL_CONTENT
-        && let Ok(value) = format!("bytes {start}-{}/{length}", start + count - 1).parse()
+        && let Ok(value) = format!("bytes {first}-{}/{length}", first + count - 1).parse()
     {
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::RequestError;
 use crate::blobs::grant::{GrantError, Method, Terms};
 use crate::blobs::multipart;
-use crate::blobs::receive::{Destination, ReceiveError, receive};
 use crate::blobs::{BlobId, BlobStore};
+use crate::receive::{Destination, ReceiveError, receive};
 
 type Answer = Result<[(HeaderName, String); 1], RequestError>;
 
@@ -170,7 +170,7 @@ fn etag(md5: &str) -> [(HeaderName, String); 1] {
 }
 
 /// Runs what blocks on the disk away from the threads that serve.
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RequestError> + Send + 'static,
 ) -> Result<T, RequestError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ReceiveError::Stopping)?

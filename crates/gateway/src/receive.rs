@@ -1,4 +1,4 @@
-//! A request body on its way to disk: block by block, hashed, never more than a block in memory.
+//! A request body on its way to disk: piece by piece, hashed, never more than a piece in memory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,10 +10,10 @@ use futures::StreamExt;
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
-use super::multipart::PartClaim;
+use crate::claim::PartClaim;
 
 /// What is gathered before the disk is asked. Also bounds the memory of an upload.
-const BLOCK_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Why a body was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,26 @@ pub(crate) enum ReceiveError {
     Stopping,
 }
 
+/// How long a body may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    Exactly(u64),
+    AtMost(u64),
+}
+
+impl Length {
+    fn limit(self) -> u64 {
+        match self {
+            Length::Exactly(bytes) | Length::AtMost(bytes) => bytes,
+        }
+    }
+}
+
+/// Where the pieces of a body go, in their order. Blocks on the disk.
+pub(crate) trait Sink: Send + 'static {
+    fn write(&mut self, piece: &[u8]) -> Result<(), ReceiveError>;
+}
+
 /// What arrived.
 pub(crate) struct Received {
     pub(crate) md5: [u8; 16],
@@ -39,7 +59,7 @@ pub(crate) struct Received {
     pub(crate) sha256: Option<[u8; 32]>,
 }
 
-/// Where a body goes.
+/// A place in a file.
 pub(crate) struct Destination {
     pub(crate) file: File,
     /// Bytes before it in the file.
@@ -49,23 +69,23 @@ pub(crate) struct Destination {
     pub(crate) with_sha256: bool,
 }
 
-struct Sink {
+struct FileSink {
     destination: Destination,
     written: u64,
     md5: Md5,
     sha256: Option<Sha256>,
 }
 
-impl Sink {
-    fn write(&mut self, block: &[u8]) -> Result<(), ReceiveError> {
-        self.md5.update(block);
+impl Sink for FileSink {
+    fn write(&mut self, piece: &[u8]) -> Result<(), ReceiveError> {
+        self.md5.update(piece);
         if let Some(sha256) = &mut self.sha256 {
-            sha256.update(block);
+            sha256.update(piece);
         }
         let held = self.destination.claim.as_deref().map(PartClaim::hold).transpose()?;
-        self.destination.file.write_all_at(block, self.destination.offset + self.written)?;
+        self.destination.file.write_all_at(piece, self.destination.offset + self.written)?;
         drop(held);
-        self.written += block.len() as u64;
+        self.written += piece.len() as u64;
         Ok(())
     }
 }
@@ -78,9 +98,19 @@ pub(crate) async fn receive(
     destination: Destination,
 ) -> Result<Received, ReceiveError> {
     let sha256 = destination.with_sha256.then(Sha256::new);
-    let mut sink = Sink { destination, written: 0, md5: Md5::new(), sha256 };
+    let sink = FileSink { destination, written: 0, md5: Md5::new(), sha256 };
+    let sink = pour(body, Length::Exactly(declared), sink).await?;
+    Ok(Received {
+        md5: sink.md5.finalize().into(),
+        sha256: sink.sha256.map(|sha256| sha256.finalize().into()),
+    })
+}
+
+/// Gives a body to a sink in pieces of a megabyte. The sink comes back when it has all of it.
+pub(crate) async fn pour<S: Sink>(body: Body, length: Length, mut sink: S) -> Result<S, ReceiveError> {
+    let declared = length.limit();
     let mut stream = body.into_data_stream();
-    let mut block = BytesMut::with_capacity(BLOCK_BYTES);
+    let mut piece = BytesMut::new();
     let mut received = 0u64;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|source| ReceiveError::Broken { received, declared, source })?;
@@ -88,26 +118,27 @@ pub(crate) async fn receive(
         if received > declared {
             return Err(ReceiveError::TooLong { declared });
         }
-        block.extend_from_slice(&chunk);
-        if block.len() >= BLOCK_BYTES {
-            (sink, block) = write_blocking(sink, block).await?;
+        piece.extend_from_slice(&chunk);
+        if piece.len() >= PIECE_BYTES {
+            (sink, piece) = write_blocking(sink, piece).await?;
         }
     }
-    if received < declared {
+    if let Length::Exactly(declared) = length
+        && received < declared
+    {
         return Err(ReceiveError::Truncated { received, declared });
     }
-    (sink, _) = write_blocking(sink, block).await?;
-    Ok(Received {
-        md5: sink.md5.finalize().into(),
-        sha256: sink.sha256.map(|sha256| sha256.finalize().into()),
-    })
+    if !piece.is_empty() {
+        (sink, _) = write_blocking(sink, piece).await?;
+    }
+    Ok(sink)
 }
 
-async fn write_blocking(mut sink: Sink, mut block: BytesMut) -> Result<(Sink, BytesMut), ReceiveError> {
+async fn write_blocking<S: Sink>(mut sink: S, mut piece: BytesMut) -> Result<(S, BytesMut), ReceiveError> {
     tokio::task::spawn_blocking(move || {
-        sink.write(&block)?;
-        block.clear();
-        Ok((sink, block))
+        sink.write(&piece)?;
+        piece.clear();
+        Ok((sink, piece))
     })
     .await
     .map_err(|_| ReceiveError::Stopping)?

@@ -1,0 +1,64 @@
+//! `PUT /blobs/uploads/{upload}/{index}`: one block of a file.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{OriginalUri, Path, State};
+use futures::StreamExt;
+use http::{HeaderMap, header};
+
+use super::RequestError;
+use super::upload::on_disk;
+use crate::blobs::BlobStore;
+use crate::blobs::grant::{GrantError, Method};
+use crate::blocks::{BlockName, UploadKey};
+use crate::receive::{Length, ReceiveError, pour};
+
+/// The answer's body is the block's name, which the client gives back with the list of its blocks.
+pub(super) async fn block(
+    State(blobs): State<Arc<BlobStore>>,
+    Path((key, index)): Path<(String, usize)>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<String, RequestError> {
+    let terms = blobs.signer.check(Method::Put, &uri, blobs.now())?;
+    let key: UploadKey = key.parse().map_err(|_| GrantError::BadSignature)?;
+    let (limit, text) = (terms.length.unwrap_or(0), terms.sha256.ok_or(GrantError::BadSignature)?);
+    let mut name = BlockName::default();
+    hex::decode_to_slice(&text, &mut name).map_err(|_| GrantError::BadSignature)?;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|declared: u64| declared > limit) {
+        return Err(ReceiveError::TooLong { declared: limit }.into());
+    }
+    let upload = blobs.blocks().find(&key).ok_or(RequestError::NoSuchUpload)?;
+    let begun = Arc::clone(&upload);
+    let Some(sink) = on_disk(move || Ok(begun.receive(index, name)?)).await? else {
+        drain(body).await?;
+        return Ok(text);
+    };
+    let length = declared.map_or(Length::AtMost(limit), Length::Exactly);
+    let sink = pour(body, length, sink).await?;
+    let kept = on_disk(move || Ok(sink.finish()?)).await?;
+    match kept {
+        Ok(length) => {
+            blobs.blocks().arrived(&upload, index, name, length);
+            Ok(text)
+        }
+        Err(found) => {
+            let actual = hex::encode(found);
+            Err(RequestError::WrongHash { algorithm: "SHA-256", actual, declared: text })
+        }
+    }
+}
+
+/// Reads a body that isn't wanted, so that its sender hears the answer and not a closed connection.
+async fn drain(body: Body) -> Result<(), RequestError> {
+    let mut stream = body.into_data_stream();
+    let mut received = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|source| ReceiveError::Broken { received, declared: received, source })?;
+        received += chunk.len() as u64;
+    }
+    Ok(())
+}
