@@ -16,6 +16,10 @@
 //!
 //! Everything here works through [`Ground`], so that a test can run it under every interleaving.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod model;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
