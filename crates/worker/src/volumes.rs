@@ -10,6 +10,7 @@
 //! note      what lies beside a layer on disk, for a later process
 //! left      layers that an earlier process left
 //! inside    a running container, as the file system wants to see it
+//! sync      the program `sync` in containers
 //! stacks    names of layers, on the wire and here
 //! ```
 //!
@@ -23,6 +24,7 @@ mod left;
 mod mounted;
 mod note;
 mod stacks;
+mod sync;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -38,6 +40,7 @@ use crate::reports::Reports;
 
 pub(crate) use left::take_up;
 pub(crate) use mounted::{MountedVolumes, OpenError, clear_staging};
+use sync::SyncWatch;
 use volume::Volume;
 
 /// How long a report may be without an answer before it is repeated.
@@ -52,11 +55,16 @@ pub(crate) struct Volumes {
     known: Mutex<BTreeMap<Key, Arc<Volume>>>,
     /// Whether there is a stream to control.
     attached: watch::Sender<bool>,
+    sync: Arc<SyncWatch>,
 }
 
 impl Default for Volumes {
     fn default() -> Self {
-        Self { known: Mutex::default(), attached: watch::Sender::new(false) }
+        Self {
+            known: Mutex::default(),
+            attached: watch::Sender::new(false),
+            sync: Arc::new(SyncWatch::new()),
+        }
     }
 }
 
@@ -90,10 +98,17 @@ impl Volumes {
         }
     }
 
+    /// Hears of the program `sync` in containers.
+    pub(crate) async fn hear_sync(&self, reports: &Reports) {
+        self.sync.answer(reports).await;
+    }
+
     /// Answers an order to take.
     pub(crate) async fn take(&self, reports: &Reports, order: TakeVolume) {
         match self.find(&order.task_id, &order.volume_id) {
-            Some(volume) => volume.take(reports, TakeReason::Asked, &order.op_id).await,
+            Some(volume) => {
+                volume.take(reports, TakeReason::Asked, &order.op_id).await;
+            }
             None => {
                 let taken = VolumeTaken {
                     error: not_here(&order.task_id),

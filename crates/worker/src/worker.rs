@@ -59,7 +59,7 @@ impl Worker {
         let staging = options.state_dir.join("volumes");
         volumes::clear_staging(&staging).map_err(state_dir(&staging))?;
         let volumes = Volumes::default();
-        volumes::take_up(&fs, &volumes)?;
+        volumes::take_up(&fs, &store, &volumes)?;
         let bundle = options.state_dir.join("ca-certificates.crt");
         options.host_environment.keep_bundle_at(&bundle).map_err(state_dir(&bundle))?;
         let hello = hello(&options);
@@ -95,7 +95,8 @@ impl Worker {
             left.cancel();
         };
         let repeat = left.run_until_cancelled(node.volumes.repeat(&node.reports));
-        tokio::join!(link.run(outbox, &running, &shutdown, &left), stop, repeat);
+        let hear = left.run_until_cancelled(node.volumes.hear_sync(&node.reports));
+        tokio::join!(link.run(outbox, &running, &shutdown, &left), stop, repeat, hear);
     }
 }
 

@@ -11,3 +11,5 @@ mod machine;
 mod steps;
 #[path = "orders/tasks.rs"]
 mod tasks;
+#[path = "orders/volumes.rs"]
+mod volumes;

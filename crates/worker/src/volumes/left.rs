@@ -3,20 +3,26 @@
 use std::sync::Arc;
 
 use homeport_fs::{LeftVolume, SnapshotFs, VolumeError};
+use homeport_store::Store;
 use tokio::sync::Mutex;
 
 use super::note::{Note, NotedStack};
+use super::sync::SyncWatch;
 use super::volume::{Beginning, Layer, Stage, Volume};
 use super::{Volumes, stacks};
 use crate::error::sentence;
 
 /// Finds what was left and enters it into the books. Returns how many Volumes there are.
-pub(crate) fn take_up(fs: &Arc<SnapshotFs>, volumes: &Volumes) -> Result<usize, VolumeError> {
+pub(crate) fn take_up(
+    fs: &Arc<SnapshotFs>,
+    store: &Arc<Store>,
+    volumes: &Volumes,
+) -> Result<usize, VolumeError> {
     let left = fs.left_volumes()?;
     let mut found = 0;
     for layer in left {
         let key = layer.key.clone();
-        match read(layer) {
+        match read(layer, store, &volumes.sync) {
             Ok(volume) => {
                 tracing::info!(layer = key, "changes of a Volume are left of an earlier run");
                 volumes.add(&Arc::new(volume));
@@ -33,7 +39,7 @@ pub(crate) fn take_up(fs: &Arc<SnapshotFs>, volumes: &Volumes) -> Result<usize, 
     Ok(found)
 }
 
-fn read(layer: LeftVolume) -> Result<Volume, LeftVolume> {
+fn read(layer: LeftVolume, store: &Arc<Store>, sync: &Arc<SyncWatch>) -> Result<Volume, LeftVolume> {
     let Some(note) = Note::parse(&layer.note) else {
         return Err(layer);
     };
@@ -51,5 +57,8 @@ fn read(layer: LeftVolume) -> Result<Volume, LeftVolume> {
         staging: None,
         background: false,
         gate: Arc::new(Mutex::new(Stage::Ended)),
+        store: Arc::clone(store),
+        places: Vec::new(),
+        sync: Arc::clone(sync),
     }))
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::note::Note;
 use super::stacks::{self, BadLayer};
 use super::volume::{Beginning, Gate, Layer, Stage, Volume};
+use crate::error::blocking;
 use crate::node::Node;
 use crate::site::make_searchable;
 
@@ -121,6 +122,9 @@ impl MountedVolumes {
             staging: Some(staging),
             background: wanted.background_commits,
             gate: Arc::clone(&self.gate),
+            store: Arc::clone(&node.store),
+            places: places.into_iter().filter(|place| !place.read_only).map(|place| place.path).collect(),
+            sync: Arc::clone(&node.volumes.sync),
         }));
         self.volumes.push(Arc::clone(&volume));
         volume.write_first_note().map_err(|source| OpenError::Mount { name: name(), source })?;
@@ -138,7 +142,11 @@ impl MountedVolumes {
         if self.volumes.is_empty() {
             return;
         }
-        *self.gate.lock().await = Stage::Running(Arc::clone(container));
+        let mut stage = self.gate.lock().await;
+        *stage = Stage::Running(Arc::clone(container));
+        let (volumes, running) = (self.volumes.clone(), Arc::clone(container));
+        let _ = blocking(move || volumes.iter().for_each(|volume| volume.watch_for_sync(&running))).await;
+        drop(stage);
         let background: Vec<_> = self.volumes.iter().filter(|volume| volume.background).cloned().collect();
         if background.is_empty() {
             return;

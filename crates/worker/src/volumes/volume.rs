@@ -12,10 +12,12 @@ use homeport_proto::worker::report::Report;
 use homeport_proto::worker::volume_shown::Outcome;
 use homeport_proto::worker::{ShowVolume, TakeReason, VolumeTaken};
 use homeport_runtime::Container;
+use homeport_store::{Pin, Root, Store};
 use tokio::sync::watch;
 
 use super::inside::look_inside;
 use super::note::{Note, Owed, Showing};
+use super::sync::SyncWatch;
 use super::{Key, lock, stacks};
 use crate::error::{blocking, sentence};
 use crate::reports::Reports;
@@ -45,6 +47,10 @@ pub(super) struct Volume {
     /// Whether changes are taken without being asked for.
     pub(super) background: bool,
     gate: Gate,
+    store: Arc<Store>,
+    /// Where the container sees it and can write.
+    places: Vec<PathBuf>,
+    sync: Arc<SyncWatch>,
     state: Mutex<State>,
     /// Taken and not acknowledged, the oldest first.
     owed: watch::Sender<Vec<VolumeTaken>>,
@@ -62,6 +68,8 @@ struct State {
     seen_version: u64,
     /// What the container sees, so far as it is known.
     seen: Stack,
+    /// Keeps what is seen and what is owed in the store.
+    pin: Pin,
     /// Noted by an earlier process: the version that it was about to show.
     showing: Option<(u64, Stack)>,
     /// Whether the note beside the layer names all that is owed.
@@ -119,13 +127,19 @@ pub(super) struct Beginning {
     pub(super) staging: Option<PathBuf>,
     pub(super) background: bool,
     pub(super) gate: Gate,
+    pub(super) store: Arc<Store>,
+    pub(super) places: Vec<PathBuf>,
+    pub(super) sync: Arc<SyncWatch>,
 }
 
 impl Volume {
     pub(super) fn new(beginning: Beginning) -> Self {
-        let Beginning { note, seen, showing, layer, staging, background, gate } = beginning;
+        let Beginning { note, seen, showing, layer, staging, background, gate, store, places, sync } =
+            beginning;
         let (task, volume) = (note.task, note.volume);
-        let owed = note.owed.into_iter().map(|owed| owed.report(&task, &volume)).collect();
+        let owed: Vec<VolumeTaken> = note.owed.into_iter().map(|owed| owed.report(&task, &volume)).collect();
+        let shown = showing.iter().flat_map(|(_, stack)| Root::of_stack(stack));
+        let pin = store.pin(Root::of_stack(&seen).chain(shown).chain(roots(&owed)));
         let left = matches!(layer, Layer::Left(_));
         Self {
             name: if note.name.is_empty() { volume.clone() } else { note.name },
@@ -133,12 +147,16 @@ impl Volume {
             volume_id: volume,
             background,
             gate,
+            store,
+            places,
+            sync,
             state: Mutex::new(State {
                 layer,
                 staging,
                 sequence: note.sequence,
                 seen_version: note.seen_version,
                 seen,
+                pin,
                 showing,
                 noted: true,
                 complained: String::new(),
@@ -153,8 +171,8 @@ impl Volume {
         (self.task_id.clone(), self.volume_id.clone())
     }
 
-    /// Takes what the container changed, and reports it; `op_id` says to whom this is an answer.
-    pub(super) async fn take(self: &Arc<Self>, reports: &Reports, reason: TakeReason, op_id: &str) {
+    /// Takes what the container changed, and reports it; `op_id` says to whom this is an answer. False when it failed.
+    pub(super) async fn take(self: &Arc<Self>, reports: &Reports, reason: TakeReason, op_id: &str) -> bool {
         let stage = Arc::clone(&self.gate).lock_owned().await;
         let volume = Arc::clone(self);
         let done = blocking(move || {
@@ -165,6 +183,7 @@ impl Volume {
             Ok((stage, taken)) => (Some(stage), taken),
             Err(_) => (None, Err(TakeError::Bug(self.name.clone()))),
         };
+        let succeeded = taken.is_ok();
         match taken {
             // Nothing new, and nobody asked.
             Ok(report) if report.delta.is_empty() && op_id.is_empty() => {}
@@ -190,10 +209,17 @@ impl Volume {
             }
         }
         drop(stage);
+        succeeded
     }
 
-    fn take_on_this_thread(&self, stage: &Stage, reason: TakeReason) -> Result<VolumeTaken, TakeError> {
+    fn take_on_this_thread(
+        self: &Arc<Self>,
+        stage: &Stage,
+        reason: TakeReason,
+    ) -> Result<VolumeTaken, TakeError> {
         let mut state = lock(&self.state);
+        // Ends when what was taken is pinned.
+        let _hold = self.store.hold();
         let gone = || TakeError::Gone(self.name.clone());
         let failed = |source| TakeError::Take { name: self.name.clone(), source };
         let ended = matches!(stage, Stage::Ended);
@@ -223,6 +249,12 @@ impl Volume {
             };
         }
         let taken = taken?;
+        if let Stage::Running(container) = stage
+            && taken.delta.is_some()
+            && taken.clean
+        {
+            self.watch_for_sync(container);
+        }
         let clean = taken.clean;
         let report = self.settle(&mut state, Some(taken), reason, clean);
         if ended {
@@ -262,6 +294,7 @@ impl Volume {
             self.owed.send_modify(|owed| owed.push(report.clone()));
             state.noted = false;
         }
+        self.pin(state);
         self.write_note(state, None)?;
         Ok(report)
     }
@@ -290,6 +323,7 @@ impl Volume {
             state.seen = state.seen.with(*delta);
             self.owed.send_modify(|owed| owed.push(forgotten));
         }
+        self.pin(state);
     }
 
     /// Shows the container another version.
@@ -304,7 +338,7 @@ impl Volume {
         shown.await.unwrap_or_else(|_| Outcome::Error(sentence(&TakeError::Bug(self.name.clone()))))
     }
 
-    fn show_on_this_thread(&self, stage: &Stage, order: &ShowVolume) -> Outcome {
+    fn show_on_this_thread(self: &Arc<Self>, stage: &Stage, order: &ShowVolume) -> Outcome {
         let mut state = lock(&self.state);
         let Stage::Running(container) = stage else {
             return Outcome::Error(super::not_here(&self.task_id));
@@ -327,6 +361,8 @@ impl Volume {
             Ok(Some(Ok(()))) => {
                 state.seen_version = order.version;
                 state.seen = stack;
+                self.pin(&mut state);
+                self.watch_for_sync(container);
                 Outcome::Version(order.version)
             }
             Ok(Some(Err(ShowError::Changed))) => Outcome::Changed(true),
@@ -338,6 +374,11 @@ impl Volume {
             )),
             Err(source) => Outcome::Error(sentence(&TakeError::Inside { name: self.name.clone(), source })),
         }
+    }
+
+    /// Notices the program `sync` at what the container sees now.
+    pub(super) fn watch_for_sync(self: &Arc<Self>, container: &Container) {
+        self.sync.watch(self, container, &self.places);
     }
 
     /// Control has the delta with this sequence in its history.
@@ -356,6 +397,7 @@ impl Volume {
         let volume = Arc::clone(self);
         let _ = blocking(move || {
             let mut state = lock(&volume.state);
+            volume.pin(&mut state);
             if let Err(error) = volume.write_note(&mut state, None) {
                 tracing::warn!(volume = volume.volume_id, error = sentence(&error));
             }
@@ -461,6 +503,12 @@ impl Volume {
         Ok(())
     }
 
+    /// Keeps what is seen and owed now, in place of what was.
+    fn pin(&self, state: &mut State) {
+        let owed = self.owed.borrow();
+        state.pin = self.store.pin(Root::of_stack(&state.seen).chain(roots(&owed)));
+    }
+
     fn is_news(&self, text: &str) -> bool {
         let mut state = lock(&self.state);
         let news = state.complained != text;
@@ -476,4 +524,9 @@ impl Volume {
             ..VolumeTaken::default()
         }
     }
+}
+
+/// The deltas that are owed.
+fn roots(owed: &[VolumeTaken]) -> impl Iterator<Item = Root> + '_ {
+    owed.iter().filter_map(|taken| taken.delta.parse().ok()).map(Root::Delta)
 }

@@ -109,6 +109,19 @@ impl Link {
         report.unwrap().expect("the stream ended").report.unwrap()
     }
 
+    /// All reports up to one that is looked for.
+    pub(crate) async fn until(&self, is_last: impl Fn(&Kind) -> bool) -> Vec<Kind> {
+        let mut reports = Vec::new();
+        loop {
+            let report = self.report().await;
+            let last = is_last(&report);
+            reports.push(report);
+            if last {
+                return reports;
+            }
+        }
+    }
+
     /// Hears the worker out until it leaves, as control does.
     pub(crate) async fn until_closed(self) {
         let mut reports = self.reports.into_inner();

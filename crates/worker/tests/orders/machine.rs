@@ -38,6 +38,8 @@ pub(crate) struct Machine {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) image: SnapshotId,
     pub(crate) control: Arc<Control>,
+    options: WorkerOptions,
+    bases: Arc<Bases>,
     shutdown: CancellationToken,
     worker: JoinHandle<()>,
     directory: tempfile::TempDir,
@@ -70,12 +72,41 @@ impl Machine {
             ("PIP_INDEX_URL".to_owned(), "http://index.example/simple".to_owned()),
         ]);
         options.cdi_dirs = Vec::new();
-        let parts = (Arc::clone(&store), Arc::new(fs), Arc::clone(&runtime), Arc::new(bases));
-        let worker = Worker::new(options, parts.0, parts.1, parts.2, parts.3).unwrap();
+        options.background_commits = Duration::from_millis(200);
+        let bases = Arc::new(bases);
+        let parts = (Arc::clone(&store), Arc::new(fs), Arc::clone(&runtime), Arc::clone(&bases));
+        let worker = Worker::new(options.clone(), parts.0, parts.1, parts.2, parts.3).unwrap();
         let shutdown = CancellationToken::new();
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         let link = control.attached().await;
-        (Self { store, runtime, image, control, shutdown, worker, directory, _alone: alone }, link)
+        let machine = Self {
+            store,
+            runtime,
+            image,
+            control,
+            options,
+            bases,
+            shutdown,
+            worker,
+            directory,
+            _alone: alone,
+        };
+        (machine, link)
+    }
+
+    /// Ends the worker, with what control left unanswered, and starts another one over the same directories.
+    pub(crate) async fn start_anew(&mut self, link: Link) -> Link {
+        self.shutdown.cancel();
+        link.until_closed().await;
+        (&mut self.worker).await.unwrap();
+        let place = self.directory.path();
+        let fs = SnapshotFs::open(Arc::clone(&self.store), &place.join("fs"), BackendChoice::Auto).unwrap();
+        let (store, runtime) = (Arc::clone(&self.store), Arc::clone(&self.runtime));
+        let bases = Arc::clone(&self.bases);
+        let worker = Worker::new(self.options.clone(), store, Arc::new(fs), runtime, bases).unwrap();
+        self.shutdown = CancellationToken::new();
+        self.worker = tokio::spawn(worker.run(self.shutdown.clone()));
+        self.control.attached().await
     }
 
     /// Tells the worker to stop.
@@ -109,7 +140,7 @@ impl Machine {
             .filter(|line| line.contains(&worker))
             .map(|line| format!("mount {line}"))
             .collect();
-        for part in ["worker/sites", "fs/layers", "runtime/bundles"] {
+        for part in ["worker/sites", "worker/volumes", "fs/layers", "fs/volumes", "runtime/bundles"] {
             for entry in fs::read_dir(place.join(part)).unwrap() {
                 traces.push(format!("directory {}", entry.unwrap().path().display()));
             }
