@@ -58,6 +58,9 @@ impl Control {
             if let Err(error) = control.registry.clear_app(&app_id).await {
                 tracing::error!(app = app_id, %error, "the records of the app could not be removed");
             }
+            if let Err(error) = control.volumes.delete_of_app(&app_id).await {
+                tracing::error!(app = app_id, %error, "the Volumes of the app could not be removed");
+            }
         });
     }
 
@@ -126,9 +129,11 @@ impl Control {
         }
         for function in &functions {
             let Some(definition) = functions::definition(&self.registry, function) else { continue };
-            for dependency in definition.object_dependencies {
-                if !layout.objects.iter().any(|object| object.object_id == dependency.object_id) {
-                    layout.objects.push(self.any_object(&dependency.object_id));
+            let dependencies = definition.object_dependencies.iter().map(|dependency| &dependency.object_id);
+            let volumes = definition.volume_mounts.iter().map(|mount| &mount.volume_id);
+            for id in dependencies.chain(volumes) {
+                if !layout.objects.iter().any(|object| object.object_id == *id) {
+                    layout.objects.push(self.any_object(id));
                 }
             }
         }
@@ -142,7 +147,10 @@ impl Control {
         if let Some(class) = self.registry.class(id) {
             return self.class_object(&class);
         }
-        pb::Object { object_id: id.to_owned(), ..Default::default() }
+        let volume = self.volumes.find(id).ok();
+        let metadata = volume
+            .map(|volume| pb::object::HandleMetadataOneof::VolumeMetadata(crate::volumes::metadata(&volume)));
+        pb::Object { object_id: id.to_owned(), handle_metadata_oneof: metadata }
     }
 
     fn function_object(&self, function: &rec::Function) -> pb::Object {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use homeport_gateway::BlobStore;
+use homeport_hub::ModelCatalog;
 use homeport_meta::Meta;
 use homeport_proto::client as pb;
 use homeport_store::Store;
@@ -37,6 +38,8 @@ pub struct ControlOptions {
     pub worker_credential: String,
     /// Where people see the server, for addresses in messages; without a trailing slash.
     pub base_url: String,
+    /// The models of the hub.
+    pub models: Arc<dyn ModelCatalog>,
     /// Where the directories of network file systems are.
     pub network_files_dir: std::path::PathBuf,
 }
@@ -166,6 +169,7 @@ impl Control {
             self.end_abandoned_apps();
             self.forget_old_builds();
             self.end_abandoned_network_files().await;
+            self.look_after_volumes();
         }
     }
 

@@ -62,6 +62,9 @@ fn apply(definition: &mut pb::Function, options: &pb::FunctionOptions) {
     if options.replace_secret_ids || !options.secret_ids.is_empty() {
         definition.secret_ids.clone_from(&options.secret_ids);
     }
+    if options.replace_volume_mounts || !options.volume_mounts.is_empty() {
+        definition.volume_mounts.clone_from(&options.volume_mounts);
+    }
 }
 
 /// What a client holds of a function.

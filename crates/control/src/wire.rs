@@ -11,6 +11,7 @@ mod image;
 mod log;
 mod mount;
 mod network_file_system;
+mod volume;
 
 use std::pin::Pin;
 
@@ -21,6 +22,8 @@ use tonic::{Request, Response, Status};
 use crate::auth::Caller;
 use crate::control::Control;
 use crate::registry::RegistryError;
+
+pub(crate) use app::environment;
 
 /// An answer in parts.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -130,6 +133,14 @@ service! {
         shared_volume_remove_file(pb::SharedVolumeRemoveFileRequest) -> ();
         blob_create(pb::BlobCreateRequest) -> pb::BlobCreateResponse;
         blob_get(pb::BlobGetRequest) -> pb::BlobGetResponse;
+        volume_get_or_create(pb::VolumeGetOrCreateRequest) -> pb::VolumeGetOrCreateResponse;
+        volume_get_by_id(pb::VolumeGetByIdRequest) -> pb::VolumeGetByIdResponse;
+        volume_heartbeat(pb::VolumeHeartbeatRequest) -> ();
+        volume_list(pb::VolumeListRequest) -> pb::VolumeListResponse;
+        volume_delete(pb::VolumeDeleteRequest) -> ();
+        volume_rename(pb::VolumeRenameRequest) -> ();
+        volume_commit(pb::VolumeCommitRequest) -> pb::VolumeCommitResponse;
+        volume_reload(pb::VolumeReloadRequest) -> ();
     }
     streaming {
         app_get_logs(pb::AppGetLogsRequest) -> pb::TaskLogsBatch as AppGetLogsStream;

@@ -60,6 +60,13 @@ pub(super) fn layer(
     for secret in &image.secret_ids {
         key.part("secret", secret.as_bytes());
     }
+    // What is in a Volume is not part of an image; which one is seen where decides what a step does.
+    for mount in &image.volume_mounts {
+        key.part("volume", mount.volume_id.as_bytes());
+        key.part("at", mount.mount_path.as_bytes());
+        key.part("sub path", mount.sub_path.as_deref().unwrap_or_default().as_bytes());
+        key.part("read only", &[mount.read_only.into()]);
+    }
     let mut hex = hex::encode(key.0.finalize());
     if request.force_build || request.ignore_cache {
         let mut nonce = [0; 16];

@@ -30,6 +30,11 @@ impl Control {
         let wrong = |error: &dyn std::fmt::Display| {
             BuildError::Request(format!("the image cannot be built: {error}"))
         };
+        if !image.volume_mounts.is_empty() {
+            return Err(BuildError::Request(
+                "this Homeport runs the commands of an image without Volumes; use `run_function(…, volumes=…)`".into(),
+            ));
+        }
         let instructions = dockerfile::parse(&image.dockerfile_commands).map_err(|error| wrong(&error))?;
         let arguments: BTreeMap<String, String> = image.build_args.clone().into_iter().collect();
         let tags: Vec<&str> = image.base_images.iter().map(|base| base.docker_tag.as_str()).collect();

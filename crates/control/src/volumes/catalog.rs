@@ -37,6 +37,15 @@ pub struct Volumes {
     /// Ids that were deleted since the start: a repeated request is no mistake.
     deleted: Mutex<HashSet<String>>,
     heard: Mutex<HashMap<String, Seconds>>,
+    /// When chores were done last.
+    chores: Mutex<[Seconds; 2]>,
+}
+
+/// What is done from time to time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Chore {
+    Often,
+    Seldom,
 }
 
 impl std::fmt::Debug for Volumes {
@@ -132,6 +141,7 @@ impl Volumes {
     ) -> Result<Self, VolumeError> {
         let mut entries = HashMap::new();
         let mut heard = HashMap::new();
+        let start = clock.now();
         for row in volumes::list(&meta).await? {
             let record = rec::Volume::decode(row.record.as_slice())
                 .map_err(|error| VolumeError::Record { id: row.id.clone(), reason: error.to_string() })?;
@@ -140,7 +150,7 @@ impl Volumes {
                 continue;
             }
             if record.ephemeral {
-                heard.insert(row.id.clone(), clock.now());
+                heard.insert(row.id.clone(), start);
             }
             let head = match volume_versions::newest(&meta, &row.id).await? {
                 Some(newest) => Version::of_row(&newest)?,
@@ -157,6 +167,7 @@ impl Volumes {
             naming: tokio::sync::Mutex::default(),
             deleted: Mutex::default(),
             heard: Mutex::new(heard),
+            chores: Mutex::new([start; 2]),
         })
     }
 
@@ -317,6 +328,11 @@ impl Volumes {
         Ok(true)
     }
 
+    /// How many containers have a Volume mounted.
+    pub fn mounted(&self, id: &str) -> usize {
+        self.containers.mounts_of(id)
+    }
+
     /// Deletes the Volumes that end with an app.
     pub async fn delete_of_app(&self, app_id: &str) -> Result<(), VolumeError> {
         for entry in self.entries() {
@@ -361,6 +377,16 @@ impl Volumes {
                 }
             });
         }
+    }
+
+    /// Whether a chore was not done for so long; it counts as done from now on.
+    pub(super) fn is_due(&self, interval: Seconds, now: Seconds, chore: Chore) -> bool {
+        let last = &mut lock(&self.chores)[chore as usize];
+        let due = now - *last >= interval;
+        if due {
+            *last = now;
+        }
+        due
     }
 
     async fn rewrite(

@@ -103,9 +103,7 @@ impl Control {
         if definition.block_network {
             return refuse("way to run a function without a network");
         }
-        if !definition.volume_mounts.is_empty() {
-            return refuse("Volumes");
-        }
+        self.check_volume_mounts(&definition.volume_mounts)?;
         for mount in &definition.shared_volume_mounts {
             self.network_file_system(&mount.shared_volume_id)?;
         }
@@ -161,6 +159,9 @@ impl Control {
             .registry
             .function(&request.function_id)
             .ok_or_else(|| missing("function", &request.function_id))?;
+        if let Some(options) = &request.function_options {
+            self.check_volume_mounts(&options.volume_mounts)?;
+        }
         // A bound placeholder of a method leads to the bound class.
         let target = functions::route(&self.registry, &asked).pool_id;
         let bound = self.bind(&target, &request).await?;
