@@ -61,13 +61,7 @@ impl WritableLayer {
             .map_err(io_error("make a directory in", layers))?
             .keep();
         let layer = WritableLayer { shared: Arc::new(LayerFiles { dir, state: Mutex::default() }) };
-        // The container's root passes through here on its way to `upper`.
-        set_mode(&layer.shared.dir, 0o711)?;
-        for (part, mode) in [("upper", 0o755), ("work", 0o700)] {
-            let path = layer.shared.dir.join(part);
-            fs::create_dir(&path).map_err(io_error("make the directory", &path))?;
-            set_mode(&path, mode)?;
-        }
+        make_directories(&layer.shared.dir)?;
         Ok(layer)
     }
 
@@ -112,7 +106,7 @@ impl LayerFiles {
         let mut state = self.state();
         self.check(&state, lowers, id_map)?;
         if state.owner.is_none() {
-            self.prepare_root(root, id_map)?;
+            prepare_root(&self.upper(), &self.work(), root, id_map)?;
             state.owner = Some(LayerOwner::new(lowers, id_map));
         }
         // A volatile mount leaves this mark, and refuses to start where it finds it. Nobody but
@@ -163,25 +157,6 @@ impl LayerFiles {
         }
     }
 
-    /// The root of an overlay shows what its upper directory is, not what the snapshot's root is.
-    fn prepare_root(&self, root: &Metadata, id_map: Option<&IdMap>) -> Result<(), FsError> {
-        let upper = self.upper();
-        let host = |id| id_map.map_or(id, |map| map.to_host(id).unwrap_or(map.host_base));
-        chown(&upper, Some(host(root.uid)), Some(host(root.gid))).map_err(io_error("chown", &upper))?;
-        let work = self.work();
-        chown(&work, Some(host(0)), Some(host(0))).map_err(io_error("chown", &work))?;
-        set_mode(&upper, root.mode)?;
-        for (name, value) in &root.xattrs {
-            // Attributes of the overlay's own name space are kept in their escaped form.
-            let name = crate::commit::escaped(name);
-            lsetxattr(&upper, &*name, value, XattrFlags::empty())
-                .map_err(io_error("set an attribute of", &upper))?;
-        }
-        let time = Timespec { tv_sec: root.mtime.seconds, tv_nsec: root.mtime.nanos.into() };
-        let times = Timestamps { last_access: time, last_modification: time };
-        utimensat(CWD, &upper, &times, AtFlags::empty()).map_err(io_error("set the time of", &upper))
-    }
-
     fn remove(&self) -> Result<(), FsError> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -206,6 +181,40 @@ impl Drop for LayerFiles {
     }
 }
 
-fn set_mode(path: &Path, mode: u32) -> Result<(), FsError> {
+/// Makes the directories of a layer, below `dir`: `upper` and `work`.
+pub(crate) fn make_directories(dir: &Path) -> Result<(), FsError> {
+    // The container's root passes through here on its way to `upper`.
+    set_mode(dir, 0o711)?;
+    for (part, mode) in [("upper", 0o755), ("work", 0o700)] {
+        let path = dir.join(part);
+        fs::create_dir(&path).map_err(io_error("make the directory", &path))?;
+        set_mode(&path, mode)?;
+    }
+    Ok(())
+}
+
+/// The root of an overlay shows what its upper directory is, not what the root of the layers below is.
+pub(crate) fn prepare_root(
+    upper: &Path,
+    work: &Path,
+    root: &Metadata,
+    id_map: Option<&IdMap>,
+) -> Result<(), FsError> {
+    let host = |id| id_map.map_or(id, |map| map.to_host(id).unwrap_or(map.host_base));
+    chown(upper, Some(host(root.uid)), Some(host(root.gid))).map_err(io_error("chown", upper))?;
+    chown(work, Some(host(0)), Some(host(0))).map_err(io_error("chown", work))?;
+    set_mode(upper, root.mode)?;
+    for (name, value) in &root.xattrs {
+        // Attributes of the overlay's own name space are kept in their escaped form.
+        let name = crate::commit::escaped(name);
+        lsetxattr(upper, &*name, value, XattrFlags::empty())
+            .map_err(io_error("set an attribute of", upper))?;
+    }
+    let time = Timespec { tv_sec: root.mtime.seconds, tv_nsec: root.mtime.nanos.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, upper, &times, AtFlags::empty()).map_err(io_error("set the time of", upper))
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FsError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io_error("chmod", path))
 }

@@ -23,6 +23,7 @@ mod lower;
 mod mount;
 mod overlay;
 mod probe;
+mod redirects;
 mod shared;
 mod volume;
 mod whiteout;
@@ -39,6 +40,7 @@ pub use layer::WritableLayer;
 pub use lower::Lower;
 pub use mount::{Mount, MountRequest};
 pub use probe::{Capabilities, Capability, probe};
+pub use redirects::{raise_redirect_limit, redirect_limit};
 pub use shared::SharedDirectory;
 pub use volume::{
     Freezer, Inside, LeftVolume, ShowError, TakeKind, Taken, VolumeError, VolumeMount, VolumePlace,

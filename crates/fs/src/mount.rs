@@ -128,7 +128,7 @@ impl SnapshotFs {
         let paths = layer.map(|layer| (layer.upper(), layer.work()));
         let writable = paths.as_ref().map(|(upper, work)| Writable { upper, work, lasting: None });
         let mounted = self
-            .overlay(&used, writable, &target)
+            .overlay(&used, None, writable, &target)
             .and_then(|mount| kernel::attach(mount.as_fd(), request.target));
         if let Err(error) = mounted {
             if let Some(layer) = layer {
@@ -145,28 +145,32 @@ impl SnapshotFs {
     }
 
     /// The overlay of these layers, attached nowhere; `target` is for messages.
+    ///
+    /// Contents are looked up in the store, then in `data`, if that is given.
     pub(crate) fn overlay(
         &self,
         lowers: &[&LayerMount],
+        data: Option<&Path>,
         writable: Option<Writable<'_>>,
         target: &str,
     ) -> Result<OwnedFd, FsError> {
-        let objects;
+        let mut opened = Vec::new();
+        let mut lowers: Vec<_> = lowers.iter().map(|lower| lower.fd()).collect();
         let empty;
-        let mut fds: Vec<_> = lowers.iter().map(|lower| lower.fd()).collect();
-        let data = match self.backend {
+        match self.backend {
             Backend::Erofs => {
-                objects = open_directory(&self.store.objects_dir())?;
-                Some(objects.as_fd())
+                for directory in [Some(&*self.store.objects_dir()), data].into_iter().flatten() {
+                    opened.push(open_directory(directory)?);
+                }
             }
             Backend::Linked => {
                 // Without an upper directory the kernel wants two layers at least.
                 empty = open_directory(&self.empty_dir())?;
-                fds.push(empty.as_fd());
-                None
+                lowers.push(empty.as_fd());
             }
-        };
-        Overlay { lowers: fds, data, writable }.mount(self.interface, target)
+        }
+        Overlay { lowers, data: opened.iter().map(AsFd::as_fd).collect(), writable }
+            .mount(self.interface, target)
     }
 
     /// Copies of the layers with mapped ids; none without a map.

@@ -34,8 +34,8 @@ impl LayerInterface {
 pub(crate) struct Overlay<'a> {
     /// Roots of the layers, uppermost first.
     pub(crate) lowers: Vec<BorrowedFd<'a>>,
-    /// The directory of objects, for layers that redirect to it.
-    pub(crate) data: Option<BorrowedFd<'a>>,
+    /// Directories of objects, for layers that redirect to them. The first that has one counts.
+    pub(crate) data: Vec<BorrowedFd<'a>>,
     /// Where changes go; without it the overlay is read-only.
     pub(crate) writable: Option<Writable<'a>>,
 }
@@ -83,23 +83,23 @@ impl Overlay<'_> {
                 for lower in &self.lowers {
                     context.descriptor("lowerdir+", *lower)?;
                 }
-                if let Some(data) = self.data {
-                    context.descriptor("datadir+", data)?;
+                for data in &self.data {
+                    context.descriptor("datadir+", *data)?;
                 }
             }
             LayerInterface::Paths => {
                 for lower in &self.lowers {
                     context.string("lowerdir+", &by_descriptor(lower))?;
                 }
-                if let Some(data) = self.data {
-                    context.string("datadir+", &by_descriptor(&data))?;
+                for data in &self.data {
+                    context.string("datadir+", &by_descriptor(data))?;
                 }
             }
             LayerInterface::List => {
                 let lowers: Vec<String> = self.lowers.iter().map(by_descriptor).collect();
                 let mut list = lowers.join(":");
-                if let Some(data) = self.data {
-                    list = format!("{list}::{}", by_descriptor(&data));
+                for data in &self.data {
+                    list = format!("{list}::{}", by_descriptor(data));
                 }
                 context.string("lowerdir", &list)?;
             }

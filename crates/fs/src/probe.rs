@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use homeport_content::{Digest, FileContent, Leaf, LeafKind, Metadata, Tree};
-use rustix::fs::{Mode, OFlags, ioctl_ficlone, openat};
+use rustix::fs::{CWD, Mode, OFlags, ioctl_ficlone, openat};
+use rustix::mount::{MoveMountFlags, move_mount};
 
 use crate::error::{FsError, io_error};
 use crate::kernel::{self, LayerMount};
@@ -46,6 +47,8 @@ pub struct Capabilities {
     /// The file system can share blocks between files, which makes opening a large committed
     /// file for writing quick.
     pub reflink: Capability,
+    /// A mount can be put beneath another one, so that a Volume shows another version with no empty moment.
+    pub mounts_beneath: Capability,
     /// What [`BackendChoice::Auto`] gives, if anything works.
     pub backend: Option<Backend>,
 }
@@ -70,6 +73,7 @@ pub fn probe(dir: &Path) -> Result<Capabilities, FsError> {
         first(tries).map(|_| ())
     });
     let reflink = try_reflink(dir);
+    let beneath = try_beneath(dir);
     let backend = match (erofs_works, linked.iter().any(Result::is_ok)) {
         (true, _) => Some(Backend::Erofs),
         (false, true) => Some(Backend::Linked),
@@ -80,6 +84,7 @@ pub fn probe(dir: &Path) -> Result<Capabilities, FsError> {
         data_only_layers: Capability::of(&first(data), "a redirected file was read"),
         id_mapped_layers: Capability::of(&mapped, "a layer was mounted with mapped ids"),
         reflink: Capability::of(&reflink, "a file was cloned"),
+        mounts_beneath: Capability::of(&beneath, "a mount was replaced from beneath"),
         backend,
     })
 }
@@ -155,7 +160,7 @@ impl Sample {
             lower = LayerMount::new(mapped, places.as_deref())?;
         }
         let objects = open_directory(&self.objects)?;
-        let overlay = Overlay { lowers: vec![lower.fd()], data: Some(objects.as_fd()), writable: None };
+        let overlay = Overlay { lowers: vec![lower.fd()], data: vec![objects.as_fd()], writable: None };
         let mount = overlay.mount(interface, &target)?;
         let mut file = open_in(mount.as_fd(), "sample", dir)?;
         let mut bytes = Vec::new();
@@ -187,7 +192,7 @@ fn try_linked(dir: &Path, interface: LayerInterface) -> Result<(), FsError> {
     let places = interface.needs_attached().then(|| dir.join("mounts"));
     let layer = LayerMount::new(kernel::bind(&lower)?, places.as_deref())?;
     let empty = open_directory(&empty)?;
-    let overlay = Overlay { lowers: vec![layer.fd(), empty.as_fd()], data: None, writable: None };
+    let overlay = Overlay { lowers: vec![layer.fd(), empty.as_fd()], data: Vec::new(), writable: None };
     let mount = overlay.mount(interface, &lower.display().to_string())?;
     open_in(mount.as_fd(), "sample", &lower).map(|_| ())
 }
@@ -204,6 +209,30 @@ fn try_reflink(dir: &Path) -> Result<(), FsError> {
     source.write_all(&SAMPLE).map_err(io_error("write", &from))?;
     let copy = File::create_new(&to).map_err(io_error("create", &to))?;
     ioctl_ficlone(&copy, &source).map_err(io_error("clone", &from))
+}
+
+/// Replaces a mount by another one as a reload of a Volume does.
+fn try_beneath(dir: &Path) -> Result<(), FsError> {
+    let (old, new, place) = (dir.join("old"), dir.join("new"), dir.join("place"));
+    for path in [&old, &new, &place] {
+        fs::create_dir_all(path).map_err(io_error("make the directory", path))?;
+    }
+    let seen = new.join("seen");
+    fs::write(&seen, "").map_err(io_error("write", &seen))?;
+    kernel::attach(kernel::bind(&old)?.as_fd(), &place)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
+    let moved = kernel::bind(&new).and_then(|new| {
+        move_mount(new.as_fd(), "", CWD, &place, flags).map_err(io_error("mount beneath", &place))
+    });
+    let taken_off = kernel::detach(&place).map_err(io_error("take the mount off", &place));
+    moved?;
+    let replaced = place.join("seen").exists();
+    let cleared = kernel::detach(&place).map_err(io_error("take the mount off", &place));
+    taken_off.and(cleared)?;
+    if replaced {
+        return Ok(());
+    }
+    Err(io_error("see the mount beneath", &place)(io::Error::other("the old one is still there")))
 }
 
 /// A user namespace that maps `0..size` to `base..`, held by its descriptor alone.

@@ -20,7 +20,14 @@
 //! 4. Then the store takes the files by their second names, which strips them of metadata, and the old upper goes.
 //!    A later process finds `data` and the delta, and does the same.
 
+mod assembly;
+mod disk;
+mod early;
 mod error;
+mod frozen;
+mod namespace;
+mod open_files;
+mod record;
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};

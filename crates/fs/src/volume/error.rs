@@ -62,6 +62,22 @@ pub enum VolumeError {
         /// The limit.
         quota: u64,
     },
+    /// A pattern of files cannot be read.
+    #[error("`{pattern}` is no pattern of file names: {reason}")]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What is on disk about a layer cannot be read.
+    #[error("the record `{path}` of a Volume's layer cannot be used: {reason}")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Processes still use a layer of which the container has ended.
     #[error("the layer `{0}` is still in use by some process; its changes stay there")]
     InUse(PathBuf),

@@ -1,0 +1,227 @@
+//! One overlay of a Volume's layers, and copies of its mount for the places.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::disk::GenerationDirectory;
+use super::{VolumeError, VolumePlace};
+use crate::error::io_error;
+use crate::kernel::{self, Attributes, LayerMount};
+use crate::overlay::{Lasting, Writable};
+use crate::{FsError, IdMap, SnapshotFs};
+
+/// What to assemble.
+pub(super) struct Plan<'a> {
+    /// Uppermost first.
+    pub(super) lowers: Vec<Arc<LayerMount>>,
+    /// Where changes go; `None` if all places are read-only.
+    pub(super) writable: Option<&'a GenerationDirectory>,
+    /// Contents by digest besides those in the store.
+    pub(super) data: Option<&'a Path>,
+    pub(super) id_map: Option<&'a IdMap>,
+    pub(super) places: &'a [VolumePlace],
+    /// An empty directory to attach the overlay at meanwhile.
+    pub(super) scratch: &'a Path,
+}
+
+/// A mounted overlay.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    /// The number by which the kernel's tables name it.
+    pub(super) device: u64,
+    /// A mount for each place, attached nowhere.
+    pub(super) mounts: Vec<OwnedFd>,
+    /// Keeps the layers in the cache of mounts.
+    pub(super) lowers: Vec<Arc<LayerMount>>,
+    root: Attached,
+}
+
+/// A mount at a directory of this process, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Attached {
+    path: PathBuf,
+}
+
+impl Attached {
+    pub(super) fn new(mount: BorrowedFd<'_>, path: &Path) -> Result<Attached, FsError> {
+        kernel::attach(mount, path)?;
+        Ok(Attached { path: path.to_owned() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if let Err(error) = kernel::detach_lazily(&self.path) {
+            tracing::error!(%error, place = %self.path.display(), "a Volume stays mounted");
+        }
+    }
+}
+
+impl SnapshotFs {
+    /// Mounts the layers, with a mount for each place.
+    pub(super) fn assemble(&self, plan: Plan<'_>) -> Result<Assembly, VolumeError> {
+        let target = plan.scratch.display().to_string();
+        let mapped = self.id_mapped(&plan.lowers, plan.id_map, &target)?;
+        let used: Vec<&LayerMount> = if mapped.is_empty() {
+            plan.lowers.iter().map(Arc::as_ref).collect()
+        } else {
+            mapped.iter().collect()
+        };
+        let mount = self.lasting_overlay(&used, plan.data, plan.writable, &target)?;
+        // Kernels before 6.15 copy only mounts that are attached.
+        let root = Attached::new(mount.as_fd(), plan.scratch)?;
+        let opened = open_directory(root.path())?;
+        let about = rustix::fs::fstat(&opened).map_err(io_error("look at", root.path()))?;
+        let owner = plan.id_map.map_or(0, |map| map.host_base);
+        let mut mounts = Vec::with_capacity(plan.places.len());
+        for place in plan.places {
+            let shown = directory_for(&opened, place, owner)?;
+            mounts.push(mount_for(shown.as_fd(), place)?);
+        }
+        Ok(Assembly { device: about.st_dev, mounts, lowers: plan.lowers, root })
+    }
+
+    /// The overlay, with an index of names where the kernel has it.
+    fn lasting_overlay(
+        &self,
+        lowers: &[&LayerMount],
+        data: Option<&Path>,
+        writable: Option<&GenerationDirectory>,
+        target: &str,
+    ) -> Result<OwnedFd, VolumeError> {
+        let Some(generation) = writable else {
+            return Ok(self.overlay(lowers, data, None, target)?);
+        };
+        let (upper, work) = (generation.upper(), generation.work());
+        let with = |lasting| Some(Writable { upper: &upper, work: &work, lasting: Some(lasting) });
+        let first = match self.overlay(lowers, data, with(Lasting::Indexed), target) {
+            Ok(mount) => return Ok(mount),
+            Err(error) => error,
+        };
+        // Refused because of what the kernel or the file system is; other errors are those of any overlay.
+        if first.io().and_then(std::io::Error::raw_os_error) != Some(libc::EINVAL) {
+            return Err(first.into());
+        }
+        match self.overlay(lowers, data, with(Lasting::Plain), target) {
+            Ok(mount) => {
+                tracing::warn!(error = %first, "a Volume does without an index: changed hard links come apart");
+                Ok(mount)
+            }
+            Err(_) => Err(first.into()),
+        }
+    }
+
+    /// Whether some mount still writes to the upper directory: the kernel then refuses another one.
+    pub(super) fn is_in_use(
+        &self,
+        lowers: &[Arc<LayerMount>],
+        id_map: Option<&IdMap>,
+        generation: &GenerationDirectory,
+    ) -> Result<bool, VolumeError> {
+        let target = generation.upper().display().to_string();
+        let mapped = self.id_mapped(lowers, id_map, &target)?;
+        let used: Vec<&LayerMount> = if mapped.is_empty() {
+            lowers.iter().map(Arc::as_ref).collect()
+        } else {
+            mapped.iter().collect()
+        };
+        let (upper, work) = (generation.upper(), generation.work());
+        let writable = Writable { upper: &upper, work: &work, lasting: Some(Lasting::Indexed) };
+        match self.overlay(&used, None, Some(writable), &target) {
+            Ok(_unused) => Ok(false),
+            Err(error) => match error.io().and_then(std::io::Error::raw_os_error) {
+                Some(libc::EBUSY) => Ok(true),
+                // No index here, so the kernel would not say.
+                Some(libc::EINVAL) => Ok(false),
+                _ => Err(error.into()),
+            },
+        }
+    }
+}
+
+impl Assembly {
+    /// The root of the Volume, for this process.
+    pub(super) fn root(&self) -> &Path {
+        self.root.path()
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, VolumeError> {
+    Ok(File::open(path).map_err(io_error("open", path))?.into())
+}
+
+/// Opens the directory that a place shows; makes it where it is missing and the place is writable. Links in the Volume
+/// lead to places in the Volume.
+fn directory_for(root: &OwnedFd, place: &VolumePlace, owner: u32) -> Result<OwnedFd, VolumeError> {
+    let refused = |reason: String| VolumeError::SubPath { path: place.sub_path.clone(), reason };
+    let mut reached = PathBuf::new();
+    let mut opened = root.try_clone().map_err(|error| refused(error.to_string()))?;
+    for part in place.sub_path.components() {
+        let name = match part {
+            Component::Normal(name) => name,
+            Component::RootDir | Component::CurDir => continue,
+            Component::ParentDir | Component::Prefix(_) => return Err(refused("it has a `..`".into())),
+        };
+        reached.push(name);
+        let next = match open_below(root, &reached) {
+            Err(Errno::NOENT) if !place.read_only => {
+                make_directory(&opened, name, owner).map_err(|errno| refused(errno.to_string()))?;
+                open_below(root, &reached)
+            }
+            result => result,
+        };
+        opened = next.map_err(|errno| {
+            refused(match errno {
+                Errno::NOENT => "it does not exist, and the mount is read-only".into(),
+                Errno::NOTDIR => "it is not a directory".into(),
+                other => std::io::Error::from(other).to_string(),
+            })
+        })?;
+    }
+    Ok(opened)
+}
+
+fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+fn make_directory(parent: &OwnedFd, name: &OsStr, owner: u32) -> Result<(), Errno> {
+    mkdirat(parent, name.as_bytes(), Mode::from_raw_mode(0o755))?;
+    let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
+    chownat(parent, name.as_bytes(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// A mount of the directory, attached nowhere.
+fn mount_for(shown: BorrowedFd<'_>, place: &VolumePlace) -> Result<OwnedFd, VolumeError> {
+    let failed = io_error("copy the mount for", &place.path);
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let set = libc::MOUNT_ATTR_NODEV | if place.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let mount = open_tree(shown, "", flags).map_err(std::io::Error::from).and_then(|mount| {
+        let wanted = Attributes { set, ..Attributes::default() };
+        kernel::set_attributes(mount.as_fd(), c"", wanted)?;
+        Ok(mount)
+    });
+    Ok(mount.map_err(failed)?)
+}
+
+/// Makes a directory that is there only while it is a mount point.
+pub(super) fn mount_point(path: &Path) -> Result<(), VolumeError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        result => Ok(result.map_err(io_error("make the directory", path))?),
+    }
+}
