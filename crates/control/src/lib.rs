@@ -4,6 +4,7 @@
 //! `registry` holds what exists; `builds` turn image requests into steps; `wire` speaks the
 //! client's API; `link` speaks to workers; `page` shows an app to a person. No container is touched here: workers do that.
 
+mod admin;
 mod apps;
 mod auth;
 mod builds;

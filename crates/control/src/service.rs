@@ -2,10 +2,12 @@
 
 use axum::Router;
 use axum::middleware;
+use homeport_proto::admin::admin_server::AdminServer;
 use homeport_proto::client::modal_client_server::ModalClientServer;
 use homeport_proto::worker::worker_link_server::WorkerLinkServer;
 use tonic::service::Routes;
 
+use crate::admin::AdminService;
 use crate::auth;
 use crate::control::Control;
 use crate::page;
@@ -60,10 +62,12 @@ impl Control {
         let link = WorkerLinkServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
+        let admin = AdminServer::new(AdminService(self.clone())).max_encoding_message_size(MAX_MESSAGE);
         let control = self.clone();
         let starts = move || async move { axum::Json(control.recent_starts()) };
         Routes::new(client)
             .add_service(link)
+            .add_service(admin)
             .into_axum_router()
             .route("/v1/starts", axum::routing::get(starts))
             .layer(middleware::from_fn_with_state(self.clone(), auth::authenticate))

@@ -1,13 +1,20 @@
 //! The command line.
 
+mod storage;
+mod volumes;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use homeport_bench::ByteCount;
 use homeport_hub::{RepoId, RevisionName};
 use serde::Deserialize;
+
+pub(crate) use storage::{FsckFlags, GcFlags, InitFlags, StorageCommand};
+pub(crate) use volumes::{ConfigureFlags, Place, VolumeCommand, VolumeFlags};
 
 /// A home of your own for model weights and the code that serves them.
 #[derive(Debug, Parser)]
@@ -65,6 +72,32 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ModelsCommand,
     },
+    /// Volumes: what is in them, and what was
+    ///
+    /// Needs the running server. Creating, deleting, uploading and downloading are in the client: `modal volume`.
+    Volume(VolumeFlags),
+    /// Remove content that nothing refers to any more
+    ///
+    /// The running server does this by itself from time to time. What is in use, what a version that is kept
+    /// refers to, and what is younger than a day stays.
+    Gc(GcFlags),
+    /// Say what takes the space, and what would be free without it
+    ///
+    /// Equal content is stored once, wherever it appears; so the sum of all is more than what the disk has.
+    Du {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read everything in the store and say what is wrong with it
+    ///
+    /// Works beside a running server and without one. Exits 1 if something is wrong and was not mended.
+    Fsck(FsckFlags),
+    /// The file system that the data directory is on
+    Storage {
+        #[command(subcommand)]
+        command: StorageCommand,
+    },
     /// Measure what Homeport costs on this machine
     Bench {
         #[command(subcommand)]
@@ -87,6 +120,22 @@ pub(crate) struct UpFlags {
     /// and says so at every start. By default it waits
     #[arg(long, value_name = "KIND", env = "HOMEPORT_GPU_FALLBACK", hide_env_values = true)]
     pub(crate) gpu_fallback: Option<GpuFallback>,
+    /// How often changes of Volumes are committed while a function writes and was not asked to [default: 5s]
+    #[arg(long, value_name = "TIME", env = "HOMEPORT_COMMIT_INTERVAL", hide_env_values = true,
+          value_parser = humantime::parse_duration)]
+    pub(crate) commit_interval: Option<Duration>,
+    /// Versions that are kept of each Volume, where `homeport volume configure` says nothing else [default: 100]
+    #[arg(long, value_name = "N", env = "HOMEPORT_KEEP_VERSIONS", hide_env_values = true,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_versions: Option<u32>,
+    /// Days for which versions are kept, where `homeport volume configure` says nothing else [default: 30]
+    #[arg(long, value_name = "DAYS", env = "HOMEPORT_KEEP_DAYS", hide_env_values = true,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_days: Option<u32>,
+    /// How old content that nothing refers to must be before it is removed [default: 1day]
+    #[arg(long, value_name = "TIME", env = "HOMEPORT_GC_GRACE", hide_env_values = true,
+          value_parser = humantime::parse_duration)]
+    pub(crate) gc_grace: Option<Duration>,
     /// Form of the log on stderr [default: text]
     #[arg(long, value_name = "FORM", env = "HOMEPORT_LOG_FORMAT", hide_env_values = true)]
     pub(crate) log_format: Option<LogFormat>,

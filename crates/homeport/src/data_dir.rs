@@ -1,6 +1,7 @@
 //! The data directory: what is where in it, and how commands find the server that runs on it.
 //!
 //! ```text
+//! storage.json     which file the directory's own file system is in, where it has one; storage.xfs, mostly
 //! homeport.lock    held by the running server
 //! server.json      where it serves; there only while it does
 //! meta.db          names and facts; meta.lock is held while it is opened
@@ -32,6 +33,8 @@ pub(crate) struct DataDir {
 pub(crate) enum DataDirError {
     #[error("there is no Homeport in {}", path.display())]
     Empty { path: PathBuf },
+    #[error("the data of {} is in the file {}, which is not mounted", path.display(), file.display())]
+    Detached { path: PathBuf, file: PathBuf },
     #[error("no server runs on the data directory {}", path.display())]
     NotRunning { path: PathBuf },
     #[error("cannot read {}", path.display())]
@@ -45,6 +48,10 @@ impl Hint for DataDirError {
         match self {
             DataDirError::Empty { path } | DataDirError::NotRunning { path } => Some(format!(
                 "start a server with `homeport up --data-dir {0}`, or say where one is with --data-dir",
+                path.display()
+            )),
+            DataDirError::Detached { path, .. } => Some(format!(
+                "`homeport storage attach --data-dir {}` mounts it, as `homeport up` does",
                 path.display()
             )),
             DataDirError::Unreadable { source, .. } | DataDirError::Unwritable { source, .. } => {
@@ -76,6 +83,9 @@ impl DataDir {
     pub(crate) fn existing(root: &Path) -> Result<DataDir, DataDirError> {
         let data_dir = DataDir::new(root);
         if !data_dir.root.join("meta.db").exists() {
+            if let Some(file) = crate::storage::out_of_sight(root) {
+                return Err(DataDirError::Detached { path: root.to_path_buf(), file });
+            }
             return Err(DataDirError::Empty { path: root.to_path_buf() });
         }
         Ok(data_dir)

@@ -4,8 +4,10 @@
 //! of it. A failure is one line `error: …` on stderr, with what can be done about it below. Exit codes:
 //! 0 done, 1 failed, 2 wrong usage.
 
+mod admin;
 mod bench;
 mod cli;
+mod contents;
 mod data_dir;
 mod doctor;
 mod environment;
@@ -13,17 +15,20 @@ mod failure;
 mod models;
 mod namespace;
 mod output;
+mod progress;
 mod serving;
 mod settings;
+mod storage;
 mod tokens;
 mod up;
+mod volumes;
 mod wiring;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{BenchCommand, Cli, Command, ModelsCommand, TokenCommand};
+use cli::{BenchCommand, Cli, Command, ModelsCommand, StorageCommand, TokenCommand};
 use failure::Failure;
 use output::print;
 use settings::Settings;
@@ -65,6 +70,11 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Fsck(flags) => {
+            let (text, well) = contents::check(data_dir, flags)?;
+            print(&text)?;
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Env => environment::run(data_dir)?,
         Command::Token { command } => match command {
             TokenCommand::Create { name } => tokens::create(data_dir, &name)?,
@@ -75,6 +85,15 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             ModelsCommand::Import(import) => models::import(data_dir, import)?,
             ModelsCommand::List => models::list(data_dir)?,
             ModelsCommand::Rm { name } => models::remove(data_dir, &name)?,
+        },
+        Command::Volume(flags) => volumes::run(data_dir, flags)?,
+        Command::Gc(flags) => contents::collect(data_dir, &flags)?,
+        Command::Du { json } => contents::usage(data_dir, json)?,
+        Command::Storage { command } => match command {
+            StorageCommand::Init(flags) => storage::init(data_dir, &flags)?,
+            StorageCommand::Attach => storage::attach_and_say(data_dir)?,
+            StorageCommand::Detach => storage::detach(data_dir)?,
+            StorageCommand::Status { json } => storage::status(data_dir, json)?,
         },
         Command::Completions { .. } => String::new(),
     };

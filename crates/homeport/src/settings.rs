@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::{Global, GpuFallback, LogFormat, UpFlags};
@@ -31,6 +33,8 @@ pub(crate) enum SettingsError {
     CurrentDir { path: PathBuf, source: std::io::Error },
     #[error("`{value}` is not a log filter: {reason}")]
     LogFilter { value: String, reason: String },
+    #[error("`commit_interval` is shorter than {} ms", LEAST_COMMIT_INTERVAL.as_millis())]
+    CommitInterval,
 }
 
 impl Hint for SettingsError {
@@ -43,7 +47,27 @@ impl Hint for SettingsError {
     }
 }
 
-const KEYS: [&str; 5] = ["data_dir", "listen", "gpu_fallback", "log_format", "log"];
+const KEYS: [&str; 9] = [
+    "data_dir",
+    "listen",
+    "gpu_fallback",
+    "log_format",
+    "log",
+    "commit_interval",
+    "keep_versions",
+    "keep_days",
+    "gc_grace",
+];
+
+/// Below this a server would do little else.
+const LEAST_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// How often changes of Volumes are committed without being asked for.
+const DEFAULT_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+/// Versions of a Volume that are kept where it says nothing of its own.
+const DEFAULT_KEEP_VERSIONS: u32 = 100;
+const DEFAULT_KEEP_DAYS: u32 = 30;
+/// Content that nothing refers to stays for so long.
+const DEFAULT_GC_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The settings file, each key absent or good.
 #[derive(Debug, Default, PartialEq)]
@@ -53,6 +77,21 @@ struct FileSettings {
     gpu_fallback: Option<GpuFallback>,
     log_format: Option<LogFormat>,
     log: Option<String>,
+    commit_interval: Option<Span>,
+    keep_versions: Option<u32>,
+    keep_days: Option<u32>,
+    gc_grace: Option<Span>,
+}
+
+/// A length of time as people write it, such as `5s` or `1day`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map(Span).map_err(serde::de::Error::custom)
+    }
 }
 
 /// What every command needs to know.
@@ -71,6 +110,14 @@ pub(crate) struct UpSettings {
     pub(crate) gpu_fallback: Option<GpuFallback>,
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
+    /// How often changes of Volumes are committed without being asked for.
+    pub(crate) commit_interval: Duration,
+    /// Versions that are kept of a Volume that says nothing of its own.
+    pub(crate) keep_versions: u32,
+    /// Days for which they are kept.
+    pub(crate) keep_days: u32,
+    /// How old content that nothing refers to is when it goes.
+    pub(crate) gc_grace: Duration,
 }
 
 impl Settings {
@@ -98,7 +145,22 @@ impl Settings {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
             return Err(SettingsError::LogFilter { value: log, reason: error.to_string() });
         }
+        let span = |flag: Option<Duration>, file: Option<Span>, default| {
+            flag.or(file.map(|Span(value)| value)).unwrap_or(default)
+        };
+        let commit_interval = span(flags.commit_interval, self.file.commit_interval, DEFAULT_COMMIT_INTERVAL);
+        if commit_interval < LEAST_COMMIT_INTERVAL {
+            return Err(SettingsError::CommitInterval);
+        }
         Ok(UpSettings {
+            commit_interval,
+            keep_versions: flags
+                .keep_versions
+                .or(self.file.keep_versions)
+                .unwrap_or(DEFAULT_KEEP_VERSIONS)
+                .max(1),
+            keep_days: flags.keep_days.or(self.file.keep_days).unwrap_or(DEFAULT_KEEP_DAYS).max(1),
+            gc_grace: span(flags.gc_grace, self.file.gc_grace, DEFAULT_GC_GRACE),
             data_dir: self.data_dir,
             listen: flags.listen.or(self.file.listen).unwrap_or_else(default_listen),
             gpu_fallback: flags.gpu_fallback.or(self.file.gpu_fallback),
@@ -129,6 +191,10 @@ impl FileSettings {
             gpu_fallback: take(path, &mut table, "gpu_fallback")?,
             log_format: take(path, &mut table, "log_format")?,
             log: take(path, &mut table, "log")?,
+            commit_interval: take(path, &mut table, "commit_interval")?,
+            keep_versions: take(path, &mut table, "keep_versions")?,
+            keep_days: take(path, &mut table, "keep_days")?,
+            gc_grace: take(path, &mut table, "gc_grace")?,
         };
         match table.keys().next() {
             Some(key) => Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone() }),
@@ -157,6 +223,12 @@ fn default_listen() -> SocketAddr {
     DEFAULT_LISTEN.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8750)))
 }
 
+/// Whether commands find this data directory without being told.
+pub(crate) fn is_usual_data_dir(data_dir: &Path) -> bool {
+    let variable = std::env::var_os("HOMEPORT_DATA_DIR").map(PathBuf::from);
+    variable.or_else(|| default_data_dir().ok()).is_some_and(|usual| usual == data_dir)
+}
+
 fn default_data_dir() -> Result<PathBuf, SettingsError> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("XDG_DATA_HOME")
@@ -174,7 +246,16 @@ mod tests {
     }
 
     fn flags() -> UpFlags {
-        UpFlags { listen: None, gpu_fallback: None, log_format: None, log: None }
+        UpFlags {
+            listen: None,
+            gpu_fallback: None,
+            log_format: None,
+            log: None,
+            commit_interval: None,
+            keep_versions: None,
+            keep_days: None,
+            gc_grace: None,
+        }
     }
 
     #[test]
@@ -203,6 +284,21 @@ mod tests {
         assert!(error.to_string().contains("`listn`"), "{error}");
         assert!(error.hint().unwrap().contains("listen"));
         assert!(matches!(parse("listen"), Err(SettingsError::Syntax { .. })));
+    }
+
+    #[test]
+    fn times_are_written_with_their_unit() {
+        let load = |text| {
+            let settings = Settings { data_dir: "/d".into(), file: parse(text).unwrap() };
+            settings.for_up(flags())
+        };
+        let given = load("commit_interval = '500ms'\ngc_grace = '7days'\nkeep_versions = 3").unwrap();
+        assert_eq!(given.commit_interval, Duration::from_millis(500));
+        assert_eq!(given.gc_grace, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!((given.keep_versions, given.keep_days), (3, DEFAULT_KEEP_DAYS));
+        assert!(matches!(load("commit_interval = '1ms'"), Err(SettingsError::CommitInterval)));
+        let wrong = parse("gc_grace = 5").unwrap_err().to_string();
+        assert!(wrong.contains("`gc_grace`"), "{wrong}");
     }
 
     #[test]

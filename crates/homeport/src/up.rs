@@ -38,6 +38,8 @@ pub(crate) enum UpError {
     #[error("cannot listen on {listen}")]
     Listen { listen: SocketAddr, source: std::io::Error },
     #[error(transparent)]
+    Storage(#[from] crate::storage::StorageError),
+    #[error(transparent)]
     Parts(#[from] WiringError),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -57,6 +59,7 @@ impl Hint for UpError {
                 Some("stop that program, or choose another address with --listen".to_owned())
             }
             UpError::DataDir(error) => error.hint(),
+            UpError::Storage(error) => error.hint(),
             UpError::Stuck => {
                 Some("what is left is cleaned up at the next start; the log says what it was".to_owned())
             }
@@ -70,6 +73,10 @@ pub(crate) fn run(settings: &UpSettings) -> Result<(), UpError> {
     start_log(settings);
     if !rustix::process::geteuid().is_root() {
         return Err(UpError::NotRoot);
+    }
+    // Before the server's own mounts are hidden from others: this one is for all to see.
+    if crate::storage::attach(&settings.data_dir)? {
+        tracing::info!(data_dir = %settings.data_dir.display(), "mounted the data directory's file system");
     }
     enter_private_mounts().map_err(UpError::Namespace)?;
     let data_dir = DataDir::new(&settings.data_dir);

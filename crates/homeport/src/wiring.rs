@@ -23,6 +23,8 @@ use crate::settings::UpSettings;
 const BLOB_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How long an upload may rest before it counts as given up.
 const UPLOAD_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same for files that arrive in blocks, which go on where they were.
+const BLOCK_UPLOAD_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Seconds without a sign of life after which an ephemeral app ends; clients give one every 15.
 const HEARTBEAT_TIMEOUT: f64 = 45.0;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -80,9 +82,10 @@ impl Parts {
         let blobs = Arc::new(blobs);
         background.spawn(sweep_blobs(Arc::clone(&blobs), stop.clone()));
 
+        let models = Arc::new(DirectoryCatalog::open(&data_dir.models())?);
         let hub = HubState {
             store: Arc::clone(&store),
-            catalog: Arc::new(DirectoryCatalog::open(&data_dir.models())?),
+            catalog: Arc::<DirectoryCatalog>::clone(&models),
             options: HubOptions::default(),
         };
         // Made anew at each start: only the worker in this process has to know it.
@@ -93,6 +96,7 @@ impl Parts {
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
             worker_credential: credential.clone(),
             base_url: base_url.clone(),
+            models,
             network_files_dir: data_dir.network_files(),
         };
         let control = Control::open(options, meta.clone(), Arc::clone(&store), Arc::clone(&blobs)).await?;
@@ -104,16 +108,23 @@ impl Parts {
         tracing::debug!(?recovered, "removed what an earlier run left");
         let fs = Arc::new(SnapshotFs::open(Arc::clone(&store), &data_dir.snapshots(), BackendChoice::Auto)?);
         tracing::info!(backend = ?fs.backend(), "snapshots can be mounted");
+        if let Err(error) = homeport_fs::raise_redirect_limit() {
+            tracing::warn!(%error, "committed files with long paths can't be renamed into other directories");
+        }
         let bases = Arc::new(Bases::new(Arc::clone(&store), BaseOptions::new(data_dir.bases())));
         let mut options = WorkerOptions::new("local", base_url.clone(), credential, data_dir.worker());
         options.network_files_dir = data_dir.network_files();
+        options.background_commits = settings.commit_interval;
         let stop_worker = CancellationToken::new();
+        let contents = Arc::clone(&store);
         let worker = Worker::new(options, store, fs, Arc::clone(&runtime), bases)?;
         let worker = tokio::spawn(worker.run(stop_worker.clone()));
 
         let metrics = Metrics::default();
         metrics.register(|registry| control.register_metrics(registry));
+        metrics.register(|registry| blobs.blocks().register_metrics(registry));
         let router = Router::new()
+            .merge(homeport_gateway::content_router(Arc::clone(&blobs), contents))
             .merge(homeport_gateway::router(blobs, metrics))
             .merge(control.routes())
             .merge(homeport_hub::router(hub));
@@ -144,13 +155,20 @@ async fn sweep_blobs(blobs: Arc<BlobStore>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
         }
-        let blobs = Arc::clone(&blobs);
+        let (blobs, sweeping) = (Arc::clone(&blobs), Arc::clone(&blobs));
         match tokio::task::spawn_blocking(move || blobs.sweep(BLOB_AGE, UPLOAD_AGE)).await {
             Ok(Ok(swept)) if swept.blobs + swept.uploads > 0 => {
                 tracing::info!(blobs = swept.blobs, uploads = swept.uploads, "swept blobs");
             }
             Ok(Ok(_)) | Err(_) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot sweep the blobs"),
+        }
+        match tokio::task::spawn_blocking(move || sweeping.blocks().sweep(BLOCK_UPLOAD_AGE)).await {
+            Ok(Ok(uploads)) if uploads > 0 => {
+                tracing::info!(uploads, "swept uploads that nobody went on with")
+            }
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot sweep the uploads"),
         }
     }
 }

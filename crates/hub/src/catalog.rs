@@ -17,7 +17,7 @@ pub use directory::DirectoryCatalog;
 /// A record that [`put`](ModelCatalog::put) returned from survives a crash of the machine.
 /// Readers see a record before or after a change, never in between.
 #[async_trait]
-pub trait ModelCatalog: Send + Sync {
+pub trait ModelCatalog: std::fmt::Debug + Send + Sync {
     /// The record of `repo`, or `None` if there is no such model.
     async fn get(&self, repo: &RepoId) -> Result<Option<Arc<ModelRecord>>, CatalogError>;
 

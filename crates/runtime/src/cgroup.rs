@@ -126,6 +126,11 @@ impl Hierarchies {
             })
     }
 
+    /// Whether processes of a group can be stopped: by a hierarchy for it, or by any group of version 2.
+    pub(crate) fn can_freeze(&self) -> bool {
+        self.has_v2 || self.has_controller("freezer")
+    }
+
     /// Whether limits for swap can be set.
     pub(crate) fn limits_swap(&self) -> bool {
         // The files exist only where the kernel accounts for swap; the root group of version 2 has none at all.

@@ -49,6 +49,8 @@ pub struct Capabilities {
     pub cgroups: CgroupVersion,
     /// Controllers that are needed for limits and not there. Starts with the limit that needs them fail.
     pub missing_controllers: Vec<&'static str>,
+    /// Whether a container can be stopped for a moment, which taking the changes of a Volume needs.
+    pub freezer: bool,
     /// Whether swap is limited with memory. Without, a container may use swap beyond its memory.
     pub swap_limits: bool,
     /// Whether containers get user namespaces. Without, root in a container has the host's id 0.
@@ -77,6 +79,7 @@ pub fn probe(options: &RuntimeOptions) -> Capabilities {
                 !hierarchies.as_ref().is_some_and(|mounted| mounted.has_controller(controller))
             })
             .collect(),
+        freezer: hierarchies.as_ref().is_some_and(Hierarchies::can_freeze),
         swap_limits: hierarchies.as_ref().is_some_and(Hierarchies::limits_swap),
         user_namespaces: user_namespaces(options.user_namespaces),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()

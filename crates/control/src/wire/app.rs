@@ -13,7 +13,7 @@ use crate::ids;
 /// The environment of those who name none.
 const DEFAULT_ENVIRONMENT: &str = "main";
 
-pub(super) fn environment(name: &str) -> String {
+pub(crate) fn environment(name: &str) -> String {
     if name.is_empty() { DEFAULT_ENVIRONMENT.to_owned() } else { name.to_owned() }
 }
 

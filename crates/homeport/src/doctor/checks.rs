@@ -9,6 +9,7 @@ use homeport_runtime::{CgroupVersion, RuntimeOptions, UserNamespaceSupport};
 use super::network::base_images;
 use super::report::Check;
 use crate::models::size;
+use crate::storage;
 
 const GIB: u64 = 1 << 30;
 /// Below this not even a base image fits.
@@ -21,7 +22,9 @@ const CA_BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/t
 pub(super) fn all(data_dir: &Path) -> Vec<Check> {
     let nearest = nearest_existing(data_dir);
     let mut checks = vec![root(), kernel()];
+    checks.push(storage(data_dir));
     checks.extend(mounts(&nearest));
+    checks.push(long_paths());
     checks.push(fuse());
     checks.extend(containers());
     let bootstrap = program_version("mmdebstrap");
@@ -123,10 +126,49 @@ fn mounts(directory: &Path) -> Vec<Check> {
         optional(
             "reflinks",
             &found.reflink,
-            "opening a large committed file for writing copies it whole",
-            "put the data directory on XFS or Btrfs",
+            "opening a large committed file for writing copies it whole, and each commit reads it whole",
+            "homeport storage init --size 200GB, with --move where there is data already",
+        ),
+        optional(
+            "reloads in place",
+            &found.mounts_beneath,
+            "reloading Volumes in running containers",
+            "use Linux 6.5 or newer",
         ),
     ]
+}
+
+/// The file system that the data directory has for itself, if any.
+fn storage(data_dir: &Path) -> Check {
+    if let Some(file) = storage::out_of_sight(data_dir) {
+        return Check::warn(
+            "storage",
+            format!("the file system in {} is not mounted", file.display()),
+            "the data, until homeport up mounts it",
+            "homeport storage attach",
+        );
+    }
+    let kind =
+        if storage::is_attached(data_dir) { "a file system of its own" } else { "the directory as it is" };
+    Check::ok("storage", kind)
+}
+
+fn long_paths() -> Check {
+    const NAME: &str = "long paths";
+    let lost = "renaming committed files with long paths into other directories of a Volume";
+    match homeport_fs::redirect_limit() {
+        Some(limit) if limit >= 4096 => Check::ok(NAME, format!("redirect_max is {limit}")),
+        Some(limit) if rustix::process::geteuid().is_root() => {
+            Check::ok(NAME, format!("redirect_max is {limit}; homeport up raises it"))
+        }
+        Some(limit) => Check::warn(
+            NAME,
+            format!("redirect_max is {limit}"),
+            lost,
+            "run homeport as root, which raises it",
+        ),
+        None => Check::warn(NAME, "no parameter redirect_max", lost, "modprobe overlay"),
+    }
 }
 
 fn fuse() -> Check {
@@ -190,6 +232,16 @@ fn containers() -> Vec<Check> {
             "use a kernel with CONFIG_SECCOMP_FILTER, and a runc with seccomp",
         )
     };
+    let freezer = if found.freezer {
+        Check::ok("freezer", "containers can be stopped for a moment")
+    } else {
+        Check::warn(
+            "freezer",
+            "no cgroup that stops processes",
+            "committing Volumes while containers write",
+            "mount -t cgroup -o freezer none /sys/fs/cgroup/freezer, or use cgroup version 2",
+        )
+    };
     let names = if found.name_servers {
         Check::ok("name resolution", "containers use the machine's name servers")
     } else {
@@ -207,6 +259,7 @@ fn containers() -> Vec<Check> {
         cgroups,
         user_namespaces,
         seccomp,
+        freezer,
         names,
         gpus(found.gpus_installed, found.gpus_usable),
     ]

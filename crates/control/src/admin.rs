@@ -1,0 +1,77 @@
+//! What the command line asks of the server beyond the client's API.
+//!
+//! The same authentication stands before it, and only users pass: a container has no business with the history of
+//! Volumes or with what takes the server's space.
+
+mod contents;
+mod models;
+mod volumes;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use homeport_proto::admin as pb;
+use tonic::{Request, Response, Status};
+
+use crate::auth::{Caller, Identity};
+use crate::control::Control;
+
+/// The service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct AdminService(pub(crate) Control);
+
+/// An answer in parts.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a user asks for; nobody else is heard.
+fn of_user<T>(request: Request<T>) -> Result<T, Status> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller { identity: Identity::User { .. }, .. }) => Ok(request.into_inner()),
+        Some(_) => Err(Status::permission_denied("this is for users with a token, not for containers")),
+        None => Err(Status::unauthenticated("the request passed no authentication")),
+    }
+}
+
+macro_rules! service {
+    (
+        unary { $($unary:ident($request:ty) -> $answer:ty;)* }
+        streaming { $($streaming:ident($stream_request:ty) -> $part:ty as $stream:ident;)* }
+    ) => {
+        #[tonic::async_trait]
+        impl pb::admin_server::Admin for AdminService {
+            $(
+                async fn $unary(&self, request: Request<$request>) -> Result<Response<$answer>, Status> {
+                    AdminService::$unary(self, of_user(request)?).await.map(Response::new)
+                }
+            )*
+            $(
+                type $stream = Answers<$part>;
+
+                async fn $streaming(
+                    &self,
+                    request: Request<$stream_request>,
+                ) -> Result<Response<Answers<$part>>, Status> {
+                    AdminService::$streaming(self, of_user(request)?).await.map(Response::new)
+                }
+            )*
+        }
+    };
+}
+
+service! {
+    unary {
+        volume_list(pb::VolumeListRequest) -> pb::VolumeListResponse;
+        volume_log(pb::VolumeLogRequest) -> pb::VolumeLogResponse;
+        volume_restore(pb::VolumeRestoreRequest) -> pb::VolumeVersionAnswer;
+        volume_tag(pb::VolumeTagRequest) -> pb::VolumeVersionAnswer;
+        volume_fork(pb::VolumeForkRequest) -> pb::VolumeVersionAnswer;
+        volume_configure(pb::VolumeConfigureRequest) -> pb::VolumeSettings;
+        volume_put_model(pb::VolumePutModelRequest) -> pb::VolumeVersionAnswer;
+        disk_usage(pb::DiskUsageRequest) -> pb::DiskUsageResponse;
+    }
+    streaming {
+        volume_diff(pb::VolumeDiffRequest) -> pb::VolumeDiffEntry as VolumeDiffStream;
+        collect_garbage(pb::CollectGarbageRequest) -> pb::CollectGarbageProgress as CollectGarbageStream;
+        check_store(pb::CheckStoreRequest) -> pb::CheckStoreProgress as CheckStoreStream;
+    }
+}
