@@ -1,39 +1,48 @@
-//! Blocks of uploads that are not whole files yet, by the SHA-256 that clients name them with.
+//! Where in the store the blocks of uploaded files are, by the SHA-256 that clients name them with.
+//!
+//! A row is a hint, so that what is here isn't uploaded again. It keeps nothing: the object may be gone.
 
 use sqlx::FromRow;
 
 use crate::database::{Context, Meta, Result};
 
-const COLUMNS: &str = "sha256, digest, size, used_at";
+const COLUMNS: &str = "sha256, digest, start, size, used_at";
 
 /// A row of `blocks`.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct Block {
-    /// SHA-256 of the block as the client counts it, lower hex.
+    /// SHA-256 of the block as the client counts it, lower hex; or the name of the list of a whole file's blocks.
     pub sha256: String,
-    /// The store's digest of the same bytes.
+    /// The store's digest of the object that has the same bytes.
     pub digest: String,
+    /// Where they begin in the object.
+    pub start: i64,
     /// Bytes.
     pub size: i64,
     /// When it was uploaded or asked for last; milliseconds since 1970, UTC.
     pub used_at: i64,
 }
 
-/// Inserts or replaces a block.
-pub async fn put(meta: &Meta, block: &Block) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO blocks (sha256, digest, size, used_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (sha256) DO UPDATE SET digest = excluded.digest, size = excluded.size, \
-         used_at = excluded.used_at",
-    )
-    .bind(&block.sha256)
-    .bind(&block.digest)
-    .bind(block.size)
-    .bind(block.used_at)
-    .execute(&meta.pool)
-    .await
-    .context(|| format!("write block {}", block.sha256))?;
-    Ok(())
+/// Inserts or replaces blocks.
+pub async fn put_all(meta: &Meta, blocks: &[Block]) -> Result<()> {
+    let what = || format!("write {} blocks", blocks.len());
+    let mut transaction = meta.pool.begin().await.context(what)?;
+    for block in blocks {
+        sqlx::query(
+            "INSERT INTO blocks (sha256, digest, start, size, used_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (sha256) DO UPDATE SET digest = excluded.digest, start = excluded.start, \
+             size = excluded.size, used_at = excluded.used_at",
+        )
+        .bind(&block.sha256)
+        .bind(&block.digest)
+        .bind(block.start)
+        .bind(block.size)
+        .bind(block.used_at)
+        .execute(&mut *transaction)
+        .await
+        .context(what)?;
+    }
+    transaction.commit().await.context(what)
 }
 
 /// The block with this SHA-256.
@@ -75,15 +84,6 @@ pub async fn touch(meta: &Meta, sha256s: &[String], now: i64) -> Result<()> {
             .context(what)?;
     }
     transaction.commit().await.context(what)
-}
-
-/// The blocks that were used at `since` or later.
-pub async fn list_used_since(meta: &Meta, since: i64) -> Result<Vec<Block>> {
-    sqlx::query_as(&format!("SELECT {COLUMNS} FROM blocks WHERE used_at >= $1 ORDER BY sha256"))
-        .bind(since)
-        .fetch_all(&meta.pool)
-        .await
-        .context(|| "list the blocks of uploads".to_owned())
 }
 
 /// Deletes a block. False if there was none.
