@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
 use homeport_proto::worker::report::Report;
 use homeport_proto::worker::volume_shown::Outcome;
 use homeport_proto::worker::{ShowVolume, TakeReason, TakeVolume, VolumeKept, VolumeShown, VolumeTaken};
@@ -45,6 +46,9 @@ use volume::Volume;
 
 /// How long a report may be without an answer before it is repeated.
 const REPEAT: Duration = Duration::from_secs(5);
+
+/// Volumes of ended containers that are taken at the same time.
+const CONCURRENT: usize = 4;
 
 /// The task and the Volume.
 type Key = (String, String);
@@ -90,10 +94,11 @@ impl Volumes {
                 return;
             }
             let known: Vec<Arc<Volume>> = self.known().values().cloned().collect();
-            for volume in known {
+            let said = known.into_iter().map(async |volume| {
                 volume.say_what_is_owed(reports).await;
                 self.give_up(&volume).await;
-            }
+            });
+            futures::stream::iter(said).buffer_unordered(CONCURRENT).collect::<()>().await;
             tokio::time::sleep(REPEAT).await;
         }
     }

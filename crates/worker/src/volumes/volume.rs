@@ -1,5 +1,7 @@
 //! One Volume of one task: its layer, what is taken from it, and what control is owed.
 
+mod books;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use homeport_content::Stack;
-use homeport_fs::{LeftVolume, ShowError, TakeKind, Taken, VolumeError, VolumeMount};
+use homeport_fs::{LeftVolume, ShowError, TakeKind, VolumeError, VolumeMount};
 use homeport_proto::worker::report::Report;
 use homeport_proto::worker::volume_shown::Outcome;
 use homeport_proto::worker::{ShowVolume, TakeReason, VolumeTaken};
@@ -15,8 +17,9 @@ use homeport_runtime::Container;
 use homeport_store::{Pin, Root, Store};
 use tokio::sync::watch;
 
+use self::books::roots;
 use super::inside::look_inside;
-use super::note::{Note, Owed, Showing};
+use super::note::{Note, Showing};
 use super::sync::SyncWatch;
 use super::{Key, lock, stacks};
 use crate::error::{blocking, sentence};
@@ -263,69 +266,6 @@ impl Volume {
         report
     }
 
-    /// Enters into the books what was taken.
-    fn settle(
-        &self,
-        state: &mut State,
-        taken: Option<Taken>,
-        reason: TakeReason,
-        clean: bool,
-    ) -> Result<VolumeTaken, TakeError> {
-        let mut report = VolumeTaken { clean, ..self.blank(reason) };
-        report.seen_version = state.seen_version;
-        let Some(taken) = taken else {
-            report.seen = Some(stacks::to_wire(&state.seen));
-            return Ok(report);
-        };
-        if matches!(state.layer, Layer::Left(_)) {
-            self.enter_forgotten(state, &taken.seen, reason);
-            report.seen_version = state.seen_version;
-        }
-        report.seen = Some(stacks::to_wire(&taken.seen));
-        if taken.delta.is_none() && state.seen == taken.seen && state.noted {
-            return Ok(report);
-        }
-        state.seen = taken.seen;
-        if let Some(delta) = taken.delta {
-            state.sequence += 1;
-            report.sequence = state.sequence;
-            report.delta = delta.to_string();
-            state.seen = state.seen.with(delta);
-            self.owed.send_modify(|owed| owed.push(report.clone()));
-            state.noted = false;
-        }
-        self.pin(state);
-        self.write_note(state, None)?;
-        Ok(report)
-    }
-
-    /// An earlier process may have ended between taking something and noting it: then the layer knows of more deltas
-    /// than the note.
-    fn enter_forgotten(&self, state: &mut State, seen: &Stack, reason: TakeReason) {
-        let starts_with = |stack: &Stack| seen.base == stack.base && seen.deltas.starts_with(&stack.deltas);
-        if let Some((version, stack)) = state.showing.take()
-            && starts_with(&stack)
-        {
-            (state.seen_version, state.seen) = (version, stack);
-        }
-        if !starts_with(&state.seen) {
-            return;
-        }
-        for delta in &seen.deltas[state.seen.deltas.len()..] {
-            state.sequence += 1;
-            let forgotten = VolumeTaken {
-                sequence: state.sequence,
-                delta: delta.to_string(),
-                seen_version: state.seen_version,
-                seen: Some(stacks::to_wire(&state.seen)),
-                ..self.blank(reason)
-            };
-            state.seen = state.seen.with(*delta);
-            self.owed.send_modify(|owed| owed.push(forgotten));
-        }
-        self.pin(state);
-    }
-
     /// Shows the container another version.
     pub(super) async fn show(self: &Arc<Self>, order: &ShowVolume) -> Outcome {
         let stage = Arc::clone(&self.gate).lock_owned().await;
@@ -473,60 +413,10 @@ impl Volume {
         }
     }
 
-    /// Writes the note beside the layer. A layer of an earlier process keeps its own, from which the same follows again.
-    pub(super) fn write_first_note(&self) -> Result<(), VolumeError> {
-        let mut state = lock(&self.state);
-        self.try_note(&mut state, None)
-    }
-
-    fn write_note(&self, state: &mut State, showing: Option<Showing>) -> Result<(), TakeError> {
-        self.try_note(state, showing).map_err(|source| TakeError::Note { name: self.name.clone(), source })
-    }
-
-    fn try_note(&self, state: &mut State, showing: Option<Showing>) -> Result<(), VolumeError> {
-        let Layer::Mounted(mount) = &state.layer else {
-            state.noted = true;
-            return Ok(());
-        };
-        let note = Note {
-            task: self.task_id.clone(),
-            volume: self.volume_id.clone(),
-            name: self.name.clone(),
-            sequence: state.sequence,
-            seen_version: state.seen_version,
-            seen: stacks::to_wire(&state.seen).into(),
-            showing,
-            owed: self.owed.borrow().iter().map(Owed::of).collect(),
-        };
-        mount.note(&note.text())?;
-        state.noted = true;
-        Ok(())
-    }
-
-    /// Keeps what is seen and owed now, in place of what was.
-    fn pin(&self, state: &mut State) {
-        let owed = self.owed.borrow();
-        state.pin = self.store.pin(Root::of_stack(&state.seen).chain(roots(&owed)));
-    }
-
     fn is_news(&self, text: &str) -> bool {
         let mut state = lock(&self.state);
         let news = state.complained != text;
         text.clone_into(&mut state.complained);
         news
     }
-
-    fn blank(&self, reason: TakeReason) -> VolumeTaken {
-        VolumeTaken {
-            task_id: self.task_id.clone(),
-            volume_id: self.volume_id.clone(),
-            reason: reason.into(),
-            ..VolumeTaken::default()
-        }
-    }
-}
-
-/// The deltas that are owed.
-fn roots(owed: &[VolumeTaken]) -> impl Iterator<Item = Root> + '_ {
-    owed.iter().filter_map(|taken| taken.delta.parse().ok()).map(Root::Delta)
 }
