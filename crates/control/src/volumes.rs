@@ -15,7 +15,6 @@ mod compaction;
 mod containers;
 mod error;
 mod history;
-mod interim;
 mod mounts;
 mod publish;
 mod retention;
@@ -29,6 +28,7 @@ pub(crate) use commits::metadata;
 pub use error::{EditError, VolumeError};
 pub use history::{DiffEntry, DiffKind, LogEntry};
 pub use publish::{Outcome, Report};
+pub use retention::Retention;
 pub use roots::VolumeRoots;
 pub use version::Version;
 

@@ -16,6 +16,7 @@ use prost::Message as _;
 
 use super::account::Links;
 use super::containers::Containers;
+use super::retention::Retention;
 use super::version::Version;
 use super::{VolumeError, blocking};
 use crate::clock::{Clock, Seconds};
@@ -31,6 +32,7 @@ pub struct Volumes {
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) containers: Containers,
+    pub(super) retention: Retention,
     entries: RwLock<HashMap<String, Arc<Entry>>>,
     /// Held while a name is given away.
     naming: tokio::sync::Mutex<()>,
@@ -163,12 +165,20 @@ impl Volumes {
             store,
             clock,
             containers: Containers::default(),
+            retention: Retention::default(),
             entries: RwLock::new(entries),
             naming: tokio::sync::Mutex::default(),
             deleted: Mutex::default(),
             heard: Mutex::new(heard),
             chores: Mutex::new([start; 2]),
         })
+    }
+
+    /// Keeps so much of the history of Volumes that say nothing of their own.
+    #[must_use]
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
     }
 
     pub(super) fn entry(&self, id: &str) -> Result<Arc<Entry>, VolumeError> {

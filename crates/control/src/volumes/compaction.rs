@@ -9,13 +9,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use homeport_content::{Layered, Stack};
+use homeport_content::{Layered, Stack, fold};
 use homeport_meta::volume_versions;
 use homeport_store::{Root, Store};
 
 use super::account::Links;
 use super::catalog::{Entry, Loaded, Volumes};
-use super::interim::fold;
 use super::version::Version;
 use super::{VolumeError, blocking};
 

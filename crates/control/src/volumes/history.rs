@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use homeport_content::{Change, ChangedDirectory, Delta, Layered, LeafKind, Seen};
+use homeport_content::{Change, ChangedDirectory, Delta, Layered, LeafKind, Seen, diff};
 use homeport_meta::volume_versions;
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use homeport_store::Root;
 
 use super::catalog::{NewVolume, Volumes, first, is_word, layers};
-use super::interim::diff;
 use super::publish::{Draft, display_name};
 use super::version::{Version, sql};
 use super::{VolumeError, blocking};

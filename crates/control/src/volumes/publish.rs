@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use homeport_content::{Delta, DeltaId, Layered, Stack};
+use homeport_content::{Delta, DeltaId, Foreign, Layered, Stack, diff, merge};
 use homeport_meta::{volume_takes, volume_versions};
 use homeport_proto::record as rec;
 use homeport_proto::worker as wp;
@@ -10,7 +10,6 @@ use homeport_proto::worker as wp;
 use super::account::Account;
 use super::catalog::{Entry, Loaded, Volumes, layers};
 use super::compaction;
-use super::interim::{Foreign, diff, merge};
 use super::version::{Version, sql};
 use super::{EditError, VolumeError, blocking};
 

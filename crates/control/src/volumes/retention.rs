@@ -15,13 +15,24 @@ use super::publish::BACKGROUND;
 use super::version::{Version, sql};
 use crate::clock::Seconds;
 
-/// Versions that are kept where a Volume says nothing of it.
-const VERSIONS: u32 = 100;
-/// Days for which versions are kept where a Volume says nothing of it.
-const DAYS: u32 = 30;
 const DAY: Seconds = 24.0 * 3600.0;
 /// Versions that come between two looks at the old ones.
 const INTERVAL: u64 = 16;
+
+/// What is kept of a Volume that says nothing of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Versions.
+    pub versions: u32,
+    /// Days for which versions are kept.
+    pub days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { versions: 100, days: 30 }
+    }
+}
 
 /// Which versions a Volume keeps.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +42,12 @@ struct Policy {
 }
 
 impl Policy {
-    fn of(volume: &rec::Volume) -> Self {
+    fn of(volume: &rec::Volume, usual: Retention) -> Self {
         let or = |value: u32, default: u32| if value == 0 { default } else { value };
-        Self { versions: or(volume.keep_versions, VERSIONS) as usize, days: or(volume.keep_days, DAYS) }
+        Self {
+            versions: or(volume.keep_versions, usual.versions) as usize,
+            days: or(volume.keep_days, usual.days),
+        }
     }
 }
 
@@ -104,7 +118,7 @@ impl Volumes {
         }
         let seen: Vec<u64> = self.containers.seen(volume_id).into_iter().map(|(_, number)| number).collect();
         let now = self.clock.now();
-        let doomed = doomed(&records, Policy::of(&entry.now().record), &seen, now);
+        let doomed = doomed(&records, Policy::of(&entry.now().record, self.retention), &seen, now);
         if doomed.is_empty() {
             return Ok(());
         }
