@@ -22,7 +22,7 @@ use crate::logs::Logs;
 use crate::network_files::NetworkFiles;
 use crate::registry::{Registry, RegistryError};
 use crate::scheduler::{Effect, Policy, Scheduler, StopSignal};
-use crate::volumes::Volumes;
+use crate::volumes::{Retention, Volumes};
 
 /// Seconds between two ticks that are worth a warning.
 const LATE_TICK: Seconds = 3.0;
@@ -38,6 +38,10 @@ pub struct ControlOptions {
     pub worker_credential: String,
     /// Where people see the server, for addresses in messages; without a trailing slash.
     pub base_url: String,
+    /// What is kept of the history of Volumes that say nothing of their own.
+    pub retention: Retention,
+    /// How old content that nothing refers to must be before it is removed.
+    pub gc_grace: Duration,
     /// The models of the hub.
     pub models: Arc<dyn ModelCatalog>,
     /// Where the directories of network file systems are.
@@ -98,6 +102,7 @@ impl Control {
         let network_files = NetworkFiles::load(meta.clone(), options.network_files_dir.clone()).await?;
         let lives = |app_id: &str| registry.app(app_id).is_some();
         let volumes = Volumes::load(meta.clone(), Arc::clone(&store), Arc::clone(&clock), lives).await?;
+        let volumes = volumes.with_retention(options.retention);
         let control = Self(Arc::new(Inner {
             scheduler: Mutex::new(Scheduler::new(options.policy)),
             options,

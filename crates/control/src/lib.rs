@@ -37,3 +37,4 @@ pub use storage::{
     CheckEvent, CheckOptions, Checked, CollectOptions, CollectProgress, Collected, DiskUsage, StorageError,
     UsageRow,
 };
+pub use volumes::Retention;

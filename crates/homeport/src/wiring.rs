@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use homeport_control::{Control, ControlOptions, Policy};
+use homeport_control::{Control, ControlOptions, Policy, Retention};
 use homeport_fs::{BackendChoice, SnapshotFs};
 use homeport_gateway::{BlobOptions, BlobStore, Metrics};
 use homeport_hub::{DirectoryCatalog, HubOptions, HubState};
@@ -96,6 +96,8 @@ impl Parts {
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
             worker_credential: credential.clone(),
             base_url: base_url.clone(),
+            retention: Retention { versions: settings.keep_versions, days: settings.keep_days },
+            gc_grace: settings.gc_grace,
             models,
             network_files_dir: data_dir.network_files(),
         };
