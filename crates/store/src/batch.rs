@@ -118,6 +118,12 @@ impl Batch<'_> {
         fs::remove_file(&path).map_err(io_error("remove", &path))
     }
 
+    /// Where the object with this digest is staged; `None` if it is no part of the batch. It stays there until the batch
+    /// is published.
+    pub fn staged_path(&self, digest: &Digest) -> Option<PathBuf> {
+        self.staged().get(digest).cloned()
+    }
+
     /// Makes every staged object part of the store. All bytes are on disk before the first
     /// of them gets its name, and the names before this returns.
     pub fn publish(self) -> Result<(), StoreError> {
