@@ -10,8 +10,9 @@
 //! - A commit takes a layer's files, and only of a layer that nobody uses any more.
 //! - Snapshots, and with them mounts without a layer, never change.
 //!
-//! Absent: lazily fetched contents, swapping a mount in place, collection of cached images.
+//! Absent: lazily fetched contents, swapping a mount in place.
 
+mod collect;
 mod commit;
 mod erofs;
 mod error;
@@ -31,8 +32,9 @@ mod whiteout;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+pub use collect::{CachedImage, Forgotten};
 pub use commit::CommitRequest;
 pub use error::FsError;
 pub use idmap::IdMap;
@@ -86,6 +88,8 @@ pub struct SnapshotFs {
     mounts: Mutex<HashMap<Lower, Weak<LayerMount>>>,
     /// Held while a snapshot is made mountable, so that it is done once.
     preparing: Mutex<()>,
+    /// Shared while a layer is made mountable and mounted; alone while one is removed.
+    mounting: RwLock<()>,
     _lock: File,
 }
 
@@ -125,6 +129,7 @@ impl SnapshotFs {
             interface,
             mounts: Mutex::default(),
             preparing: Mutex::default(),
+            mounting: RwLock::default(),
             _lock: lock,
         })
     }

@@ -89,7 +89,9 @@ impl SnapshotFs {
         if let Some(mount) = self.layer_mounts().get(&lower).and_then(Weak::upgrade) {
             return Ok(mount);
         }
+        let _not_removed = self.mounting.read().unwrap_or_else(PoisonError::into_inner);
         let path = self.prepare_lower(lower)?;
+        SnapshotFs::used_now(&path);
         let fd = match self.backend {
             Backend::Erofs => erofs::mount_image(&path)?,
             Backend::Linked => kernel::bind(&path)?,
