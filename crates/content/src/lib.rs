@@ -6,19 +6,25 @@
 //! `homeport-store`, how it is mounted that of `homeport-fs`.
 
 mod delta;
+mod diff;
 mod digest;
 mod edit;
 pub mod encoding;
+mod fold;
 mod layered;
+mod merge;
 mod metadata;
 mod replace;
 mod tree;
 
 pub use delta::{Change, ChangedDirectory, Delta, DeltaId, Stack, WalkDelta};
+pub use diff::diff;
 pub use digest::{Digest, ParseDigestError, SnapshotId};
 pub use edit::{Edit, EditError};
 pub use encoding::{DecodeError, DecodeErrorKind};
+pub use fold::fold;
 pub use layered::{Layered, Seen, WalkLayered};
+pub use merge::{Conflict, Foreign, Merged, merge};
 pub use metadata::{Metadata, Timestamp};
 pub use tree::{
     Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, InvalidTree, Leaf, LeafId, LeafKind, MAX_DEPTH,
