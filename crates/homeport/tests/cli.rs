@@ -214,7 +214,15 @@ fn models_are_imported_listed_and_removed_beside_a_running_server() {
 fn commands_on_a_directory_without_data_make_none() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("nowhere");
-    for arguments in [&["token", "list"][..], &["token", "create"], &["models", "list"], &["env"]] {
+    for arguments in [
+        &["token", "list"][..],
+        &["token", "create"],
+        &["models", "list"],
+        &["env"],
+        &["volume", "list"],
+        &["gc"],
+        &["du"],
+    ] {
         let text = stderr(arguments, &nowhere, 1);
         assert!(text.starts_with("error: ") && text.contains("homeport up"), "{text}");
     }
@@ -229,7 +237,21 @@ fn doctor_reports_every_requirement_as_text_and_json() {
     assert_eq!(report["ok"].as_bool().unwrap(), output.status.success());
     let text = String::from_utf8(run(&["doctor"], dir.path()).stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
-    for name in ["kernel", "mounts", "runc", "cgroups", "CA bundle", "disk", "base-image source", "GPU"] {
+    for name in [
+        "kernel",
+        "storage",
+        "mounts",
+        "reflinks",
+        "reloads in place",
+        "long paths",
+        "runc",
+        "cgroups",
+        "freezer",
+        "CA bundle",
+        "disk",
+        "base-image source",
+        "GPU",
+    ] {
         let check = checks.iter().find(|check| check["name"] == name);
         let check = check.unwrap_or_else(|| panic!("no check of {name}"));
         let good = check["status"] == "ok";
@@ -273,6 +295,9 @@ fn wrong_usage_exits_with_2_and_every_command_has_help() {
     assert!(text.contains("--listen"), "{text}");
     stderr(&["up", "--gpu-fallback", "tpu"], dir.path(), 2);
     stderr(&["models", "import", "/tmp", "--as", "a/b/c"], dir.path(), 2);
+    stderr(&["volume", "put-model", "a/b", "/no/volume"], dir.path(), 2);
+    stderr(&["gc", "--older-than", "soon"], dir.path(), 2);
+    stderr(&["volume", "configure", "v", "--early-copy", "*.db", "--no-early-copies"], dir.path(), 2);
     for command in [
         "up",
         "token",
@@ -285,6 +310,23 @@ fn wrong_usage_exits_with_2_and_every_command_has_help() {
         "models import",
         "models list",
         "models rm",
+        "volume",
+        "volume list",
+        "volume log",
+        "volume diff",
+        "volume restore",
+        "volume tag",
+        "volume fork",
+        "volume put-model",
+        "volume configure",
+        "gc",
+        "du",
+        "fsck",
+        "storage",
+        "storage init",
+        "storage attach",
+        "storage detach",
+        "storage status",
         "completions",
     ] {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();

@@ -229,22 +229,20 @@ fn make(
 }
 
 fn reserve(file: &File, path: &Path, flags: &InitFlags) -> Result<(), StorageError> {
+    let wanted = flags.size.0;
     if flags.sparse {
-        return file.set_len(flags.size.0).map_err(io_error("size", path));
+        return file.set_len(wanted).map_err(io_error("size", path));
     }
-    match fallocate(file, FallocateFlags::empty(), 0, flags.size.0) {
+    let no_room = |free| StorageError::NoRoom { path: path.to_path_buf(), wanted, free };
+    let free = rustix::fs::fstatvfs(file).map_or(u64::MAX, |space| space.f_bavail * space.f_frsize);
+    // Trying would fill the disk for a moment, and others write to it too.
+    if wanted > free {
+        return Err(no_room(free));
+    }
+    match fallocate(file, FallocateFlags::empty(), 0, wanted) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::OPNOTSUPP) => Err(StorageError::NotPreallocated { path: path.to_path_buf() }),
-        Err(rustix::io::Errno::NOSPC) => {
-            // What was set aside so far is not free.
-            let _ = file.set_len(0);
-            let free = path.parent().and_then(|parent| statvfs(parent).ok());
-            Err(StorageError::NoRoom {
-                path: path.to_path_buf(),
-                wanted: flags.size.0,
-                free: free.map_or(0, |space| space.f_bavail * space.f_frsize),
-            })
-        }
+        Err(rustix::io::Errno::NOSPC) => Err(no_room(free)),
         Err(errno) => Err(io_error("set space aside for", path)(errno.into())),
     }
 }
