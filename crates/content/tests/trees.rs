@@ -2,64 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod random;
+
 use std::collections::BTreeMap;
 
 use homeport_content::{
-    DecodeErrorKind, Digest, Directory, Entry, EntryRef, FileContent, INLINE_LIMIT, Leaf, LeafId, LeafKind,
-    Metadata, Timestamp, Tree,
+    DecodeErrorKind, Digest, Directory, Entry, EntryRef, FileContent, Leaf, LeafId, LeafKind, Metadata,
+    Timestamp, Tree,
 };
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
-
-fn metadata() -> impl Strategy<Value = Metadata> {
-    let attribute = (vec(1..=255_u8, 1..12), vec(any::<u8>(), 0..20));
-    (0..=0o7777_u32, any::<u32>(), any::<u32>(), any::<i64>(), 0..1_000_000_000_u32, vec(attribute, 0..3))
-        .prop_map(|(mode, uid, gid, seconds, nanos, xattrs)| Metadata {
-            mode,
-            uid,
-            gid,
-            mtime: Timestamp { seconds, nanos },
-            xattrs: xattrs.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
-        })
-}
-
-fn leaf() -> impl Strategy<Value = Leaf> {
-    let kind = prop_oneof![
-        4 => vec(any::<u8>(), 0..=INLINE_LIMIT)
-            .prop_map(|bytes| LeafKind::File(FileContent::Inline(bytes.into()))),
-        4 => (any::<[u8; 32]>(), any::<u64>()).prop_map(|(digest, size)| {
-            let digest = Digest::from_bytes(digest);
-            LeafKind::File(FileContent::Object { digest, size })
-        }),
-        2 => vec(1..=255_u8, 1..40).prop_map(|target| LeafKind::Symlink(target.into())),
-        1 => Just(LeafKind::Fifo),
-        1 => (1..1_u64 << 32).prop_map(LeafKind::CharDevice),
-        1 => (0..1_u64 << 32).prop_map(LeafKind::BlockDevice),
-    ];
-    (metadata(), kind).prop_map(|(metadata, kind)| Leaf { metadata, kind })
-}
-
-/// Few names, so that two trees have many in common.
-fn name() -> impl Strategy<Value = Box<[u8]>> {
-    prop_oneof![
-        4 => (b'a'..b'f').prop_map(|byte| Box::from([byte])),
-        1 => vec(prop_oneof![b'0'..=b'9', 0x80..=0xff_u8], 1..9).prop_map(Box::from),
-    ]
-}
-
-const LEAVES: u32 = 8;
-
-/// Every entry names one of a few leaves, so hard links are common and some leaves are unused.
-fn tree() -> impl Strategy<Value = Tree> {
-    let entry = (0..LEAVES).prop_map(|number| Entry::Leaf(LeafId(number)));
-    let entry = entry.prop_recursive(4, 40, 6, |inner| {
-        (metadata(), btree_map(name(), inner, 0..6))
-            .prop_map(|(metadata, entries)| Entry::Directory(Box::new(Directory { metadata, entries })))
-    });
-    (metadata(), btree_map(name(), entry, 0..6), vec(leaf(), LEAVES as usize))
-        .prop_map(|(metadata, entries, leaves)| Tree { root: Directory { metadata, entries }, leaves })
-}
+use random::{LEAVES, config, tree};
 
 #[derive(Debug, Clone, PartialEq)]
 enum Seen {
@@ -87,15 +40,6 @@ fn links(tree: &Tree) -> Vec<Vec<Vec<u8>>> {
     let mut groups: Vec<_> = names.into_values().collect();
     groups.sort();
     groups
-}
-
-/// The same cases every time, unless a longer search is asked for.
-fn config() -> ProptestConfig {
-    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.rng_seed = RngSeed::Fixed(0x0048_6f6d_6570_6f72);
-    }
-    config
 }
 
 proptest! {
