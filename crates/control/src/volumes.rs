@@ -10,23 +10,30 @@
 
 mod account;
 mod catalog;
+mod chores;
 mod commits;
 mod compaction;
 mod containers;
+mod difference;
+mod entry;
 mod error;
 mod history;
 mod mounts;
 mod publish;
+mod restore;
 mod retention;
 mod roots;
+mod settling;
+mod since;
 #[cfg(test)]
 mod tests;
 mod version;
 
 pub use catalog::{NewVolume, Settings, Volumes};
 pub(crate) use commits::metadata;
+pub use difference::{DiffEntry, DiffKind};
 pub use error::{EditError, VolumeError};
-pub use history::{DiffEntry, DiffKind, LogEntry};
+pub use history::LogEntry;
 pub use publish::{Outcome, Report};
 pub use retention::Retention;
 pub use roots::VolumeRoots;
@@ -34,48 +41,12 @@ pub use version::Version;
 
 use std::sync::Arc;
 
-use crate::clock::Seconds;
 use crate::control::Control;
 
 impl Control {
     /// The Volumes.
     pub fn volumes(&self) -> &Arc<Volumes> {
         &self.volumes
-    }
-}
-
-/// Seconds for which the client of an ephemeral Volume may be silent: it says something every 300.
-const SILENCE: Seconds = 900.0;
-/// Seconds between two looks at what nobody uses.
-const OFTEN: Seconds = 15.0;
-/// Seconds between two looks at versions that grew too old.
-const SELDOM: Seconds = 3600.0;
-
-impl Control {
-    /// Lets go of what is not in use, ends ephemeral Volumes of silent clients, drops old versions. All of it goes on
-    /// beside the caller.
-    pub(crate) fn look_after_volumes(&self) {
-        let now = self.clock.now();
-        if self.volumes.is_due(OFTEN, now, catalog::Chore::Often) {
-            let lives = |task_id: &str| {
-                self.with_scheduler(|scheduler, _| scheduler.live_tasks().any(|task| task.id == task_id))
-            };
-            self.volumes.containers.forget_lost(now, lives);
-            self.volumes.release_idle();
-            for id in self.volumes.silent(SILENCE) {
-                let volumes = Arc::clone(&self.volumes);
-                tokio::spawn(async move {
-                    tracing::info!(volume = id, "the client of an ephemeral Volume is gone: it is deleted");
-                    if let Err(error) = volumes.delete(&id).await {
-                        tracing::warn!(volume = id, %error, "an ephemeral Volume could not be deleted");
-                    }
-                });
-            }
-        }
-        if self.volumes.is_due(SELDOM, now, catalog::Chore::Seldom) {
-            let volumes = Arc::clone(&self.volumes);
-            tokio::spawn(async move { volumes.prune_all().await });
-        }
     }
 }
 

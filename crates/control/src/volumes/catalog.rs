@@ -4,25 +4,23 @@
 //! replaced as a whole, so readers hold what they read without a lock.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicBool;
+
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use homeport_content::{Layered, Stack, Tree};
+use homeport_content::{Stack, Tree};
 use homeport_meta::{Meta, volume_versions, volumes};
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use homeport_store::Store;
 use prost::Message as _;
 
-use super::account::Links;
 use super::containers::Containers;
+use super::entry::Entry;
 use super::retention::Retention;
 use super::version::Version;
 use super::{VolumeError, blocking};
 use crate::clock::{Clock, Seconds};
 
-/// Seconds after its last use for which the layers of a Volume stay decoded.
-const KEEP_DECODED: Seconds = 60.0;
 /// The longest name.
 const NAME_LIMIT: usize = 64;
 
@@ -38,68 +36,15 @@ pub struct Volumes {
     naming: tokio::sync::Mutex<()>,
     /// Ids that were deleted since the start: a repeated request is no mistake.
     deleted: Mutex<HashSet<String>>,
-    heard: Mutex<HashMap<String, Seconds>>,
+    /// When the clients of ephemeral ones were heard last.
+    pub(super) heard: Mutex<HashMap<String, Seconds>>,
     /// When chores were done last.
-    chores: Mutex<[Seconds; 2]>,
-}
-
-/// What is done from time to time.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Chore {
-    Often,
-    Seldom,
+    pub(super) chores: Mutex<[Seconds; 2]>,
 }
 
 impl std::fmt::Debug for Volumes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Volumes").finish_non_exhaustive()
-    }
-}
-
-/// One Volume.
-pub(super) struct Entry {
-    /// Held by who makes a version: one at a time, each against the newest.
-    pub(super) turn: tokio::sync::Mutex<()>,
-    /// Whether somebody looks after the layers of the newest version already.
-    pub(super) tidying: AtomicBool,
-    now: RwLock<Now>,
-}
-
-/// What is the case with a Volume now.
-#[derive(Clone)]
-pub(super) struct Now {
-    pub(super) record: Arc<rec::Volume>,
-    pub(super) head: Arc<Version>,
-    /// The newest version, decoded, while it is in use.
-    pub(super) loaded: Option<Loaded>,
-    used: Seconds,
-}
-
-/// A decoded version.
-#[derive(Clone)]
-pub(super) struct Loaded {
-    pub(super) layered: Arc<Layered>,
-    /// Which files of the base have several names.
-    pub(super) links: Arc<Links>,
-}
-
-impl Entry {
-    fn new(record: rec::Volume, head: Version) -> Arc<Self> {
-        let now = Now { record: Arc::new(record), head: Arc::new(head), loaded: None, used: 0.0 };
-        Arc::new(Self {
-            turn: tokio::sync::Mutex::default(),
-            tidying: AtomicBool::default(),
-            now: RwLock::new(now),
-        })
-    }
-
-    // Each change leaves the entry whole, so a panic elsewhere doesn't spoil it.
-    pub(super) fn now(&self) -> Now {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn change(&self, change: impl FnOnce(&mut Now)) {
-        change(&mut self.now.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -219,38 +164,6 @@ impl Volumes {
         named
     }
 
-    /// What is in the newest version of a Volume.
-    pub async fn layered(self: &Arc<Self>, id: &str) -> Result<Arc<Layered>, VolumeError> {
-        let entry = self.entry(id)?;
-        Ok(self.load_head(&entry).await?.1.layered)
-    }
-
-    /// The newest version and what is in it.
-    pub(super) async fn load_head(
-        self: &Arc<Self>,
-        entry: &Arc<Entry>,
-    ) -> Result<(Arc<Version>, Loaded), VolumeError> {
-        let now = self.clock.now();
-        let Now { head, loaded, .. } = entry.now();
-        entry.change(|state| state.used = now);
-        if let Some(loaded) = loaded {
-            return Ok((head, loaded));
-        }
-        let (store, stack) = (Arc::clone(&self.store), head.stack.clone());
-        let loaded = blocking(move || {
-            let layered = Arc::new(layers(&store, &stack)?);
-            let links = Arc::new(Links::of(&layered.base));
-            Ok::<_, VolumeError>(Loaded { layered, links })
-        })
-        .await??;
-        entry.change(|state| {
-            if state.head.stack == head.stack {
-                state.loaded = Some(loaded.clone());
-            }
-        });
-        Ok((head, loaded))
-    }
-
     /// Makes a Volume. A name is given once in its environment.
     pub async fn create(&self, id: &str, new: NewVolume) -> Result<Arc<rec::Volume>, VolumeError> {
         self.found(id, new, None).await
@@ -354,19 +267,6 @@ impl Volumes {
         Ok(())
     }
 
-    /// A sign of life of the client of an ephemeral Volume.
-    pub fn beat(&self, id: &str) {
-        lock(&self.heard).insert(id.to_owned(), self.clock.now());
-    }
-
-    /// The ephemeral Volumes whose clients were silent for so long, and that no container has mounted.
-    pub fn silent(&self, patience: Seconds) -> Vec<String> {
-        let oldest = self.clock.now() - patience;
-        let silent: Vec<String> =
-            lock(&self.heard).iter().filter(|(_, at)| **at < oldest).map(|(id, _)| id.clone()).collect();
-        silent.into_iter().filter(|id| self.containers.mounts_of(id) == 0).collect()
-    }
-
     /// The container of a task has gone, or never came.
     pub(crate) fn unmount(&self, task_id: &str) {
         self.containers.unmount(task_id);
@@ -375,28 +275,6 @@ impl Volumes {
     /// A worker is gone: those who wait for it don't any more.
     pub(crate) fn worker_gone(&self, worker_id: &str) {
         self.containers.worker_gone(worker_id);
-    }
-
-    /// Lets go of what was decoded and is not used any more.
-    pub fn release_idle(&self) {
-        let oldest = self.clock.now() - KEEP_DECODED;
-        for entry in self.entries() {
-            entry.change(|state| {
-                if state.used < oldest {
-                    state.loaded = None;
-                }
-            });
-        }
-    }
-
-    /// Whether a chore was not done for so long; it counts as done from now on.
-    pub(super) fn is_due(&self, interval: Seconds, now: Seconds, chore: Chore) -> bool {
-        let last = &mut lock(&self.chores)[chore as usize];
-        let due = now - *last >= interval;
-        if due {
-            *last = now;
-        }
-        due
     }
 
     async fn rewrite(
@@ -440,14 +318,6 @@ pub(super) fn first(record: &rec::Volume) -> Version {
     Version::new(version, Stack::of(Tree::default().id()))
 }
 
-/// What is in a version.
-pub(super) fn layers(store: &Store, stack: &Stack) -> Result<Layered, VolumeError> {
-    if stack.deltas.is_empty() && stack.base == Tree::default().id() {
-        return Ok(Layered::of(Arc::new(Tree::default())));
-    }
-    Ok(store.layered(stack)?)
-}
-
 /// Whether it can be a name or a tag.
 pub(super) fn is_word(text: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -464,7 +334,7 @@ fn row(record: &rec::Volume) -> volumes::Volume {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Each change is one call on a table, so a panic elsewhere leaves it whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,8 @@ use homeport_meta::volume_versions;
 use homeport_store::{Root, Store};
 
 use super::account::Links;
-use super::catalog::{Entry, Loaded, Volumes};
+use super::catalog::Volumes;
+use super::entry::{Entry, Loaded};
 use super::version::Version;
 use super::{VolumeError, blocking};
 

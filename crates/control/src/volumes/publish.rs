@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use homeport_content::{Delta, DeltaId, Foreign, Layered, Stack, diff, merge};
+use homeport_content::{Delta, DeltaId, Foreign, Layered, Stack, merge};
 use homeport_meta::{volume_takes, volume_versions};
 use homeport_proto::record as rec;
 use homeport_proto::worker as wp;
 
 use super::account::Account;
-use super::catalog::{Entry, Loaded, Volumes, layers};
+use super::catalog::Volumes;
 use super::compaction;
+use super::entry::{Entry, Loaded, layers};
 use super::version::{Version, sql};
 use super::{EditError, VolumeError, blocking};
 
@@ -169,34 +170,6 @@ impl Volumes {
         Ok(Outcome::Published { version, merged })
     }
 
-    /// What came into the history after the version that a container saw, the oldest first.
-    async fn since(&self, report: &Report) -> Result<Vec<Since>, VolumeError> {
-        let id = &report.volume_id;
-        let seen = volume_versions::get(&self.meta, id, sql(report.seen_version)).await?;
-        let (mut number, mut stack) = (report.seen_version, report.seen.clone());
-        if let Some(seen) = seen {
-            stack = Version::of_row(&seen)?.stack;
-        }
-        let mut since = Vec::new();
-        for row in volume_versions::list_after(&self.meta, id, sql(report.seen_version)).await? {
-            let version = Version::of_row(&row)?;
-            // Where versions were dropped between two, or one began anew, the difference says what happened.
-            let delta = (version.number() == number + 1).then(|| version.record.delta.parse().ok()).flatten();
-            let change = match delta {
-                Some(delta) => Changed::Stored(delta),
-                None => Changed::Between(stack, version.stack.clone()),
-            };
-            since.push(Since {
-                version: version.number(),
-                own: version.record.task_id == report.task_id,
-                by: who(&version.record),
-                change,
-            });
-            (number, stack) = (version.number(), version.stack);
-        }
-        Ok(since)
-    }
-
     /// Makes a draft the newest version. The caller has the turn and a hold.
     pub(super) async fn append(
         self: &Arc<Self>,
@@ -244,31 +217,8 @@ impl Volumes {
     }
 }
 
-/// One version that a container did not see.
-struct Since {
-    version: u64,
-    own: bool,
-    /// For people.
-    by: String,
-    change: Changed,
-}
-
-enum Changed {
-    Stored(DeltaId),
-    Between(Stack, Stack),
-}
-
-impl Since {
-    fn delta(&self, store: &homeport_store::Store) -> Result<Arc<Delta>, VolumeError> {
-        match &self.change {
-            Changed::Stored(id) => Ok(store.delta(id)?),
-            Changed::Between(old, new) => Ok(Arc::new(diff(&layers(store, old)?, &layers(store, new)?))),
-        }
-    }
-}
-
 /// Whether a change of `head` changes nothing.
-fn is_nothing(head: &Layered, delta: &Delta) -> bool {
+pub(super) fn is_nothing(head: &Layered, delta: &Delta) -> bool {
     let root = head.get(b"").map(homeport_content::Seen::metadata);
     delta.is_empty() && root == Some(&delta.root.metadata)
 }

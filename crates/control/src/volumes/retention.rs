@@ -10,7 +10,8 @@ use homeport_meta::{volume_takes, volume_versions};
 use homeport_proto::record as rec;
 
 use super::VolumeError;
-use super::catalog::{Entry, Volumes};
+use super::catalog::Volumes;
+use super::entry::Entry;
 use super::publish::BACKGROUND;
 use super::version::{Version, sql};
 use crate::clock::Seconds;

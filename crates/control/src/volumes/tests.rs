@@ -114,7 +114,7 @@ impl Container {
 
     /// Changes something in its view and reports it.
     pub(super) fn change(&mut self, store: &Store, change: impl FnOnce(&mut Edit<'_>)) -> Report {
-        let delta = changed(&super::catalog::layers(store, &self.seen).unwrap(), change);
+        let delta = changed(&super::entry::layers(store, &self.seen).unwrap(), change);
         let delta = store.put_delta(&delta).unwrap();
         self.sequence += 1;
         let report = Report {

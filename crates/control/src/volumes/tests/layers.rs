@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Place, changed, file, files};
-use crate::volumes::catalog::layers;
+use crate::volumes::entry::layers;
 
 /// A number that looks random; the same in every run.
 fn scattered(number: u64) -> u64 {
