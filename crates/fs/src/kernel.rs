@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use homeport_store::Pin;
 use rustix::fs::CWD;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
@@ -164,20 +165,28 @@ static NEXT_PLACE: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct LayerMount {
     fd: OwnedFd,
     place: Option<PathBuf>,
+    /// Keeps the content of the layer in the store.
+    _pin: Option<Pin>,
 }
 
 impl LayerMount {
     /// Wraps a mount; attaches it below `places` if that is given.
     pub(crate) fn new(fd: OwnedFd, places: Option<&Path>) -> Result<LayerMount, FsError> {
         let Some(places) = places else {
-            return Ok(LayerMount { fd, place: None });
+            return Ok(LayerMount { fd, place: None, _pin: None });
         };
         let number = NEXT_PLACE.fetch_add(1, Ordering::Relaxed);
         let place = places.join(format!("{}-{number}", std::process::id()));
         std::fs::create_dir_all(&place).map_err(io_error("make the directory", &place))?;
         let attached = attach(fd.as_fd(), &place);
-        let mount = LayerMount { fd, place: Some(place) };
+        let mount = LayerMount { fd, place: Some(place), _pin: None };
         attached.map(|()| mount)
+    }
+
+    /// Keeps what is mounted in the store for as long as the mount lives.
+    pub(crate) fn pinned(mut self, pin: Pin) -> LayerMount {
+        self._pin = Some(pin);
+        self
     }
 
     /// The root of the mount.

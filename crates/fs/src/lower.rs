@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, Weak};
 
 use homeport_content::{DeltaId, SnapshotId, Stack};
+use homeport_store::Root;
 
 use crate::error::FsError;
 use crate::kernel::LayerMount;
@@ -89,6 +90,10 @@ impl SnapshotFs {
         if let Some(mount) = self.layer_mounts().get(&lower).and_then(Weak::upgrade) {
             return Ok(mount);
         }
+        let pin = self.store.pin([match lower {
+            Lower::Snapshot(id) => Root::Tree(id),
+            Lower::Delta(id) => Root::Delta(id),
+        }]);
         let _not_removed = self.mounting.read().unwrap_or_else(PoisonError::into_inner);
         let path = self.prepare_lower(lower)?;
         SnapshotFs::used_now(&path);
@@ -96,7 +101,7 @@ impl SnapshotFs {
             Backend::Erofs => erofs::mount_image(&path)?,
             Backend::Linked => kernel::bind(&path)?,
         };
-        let mount = Arc::new(LayerMount::new(fd, self.places().as_deref())?);
+        let mount = Arc::new(LayerMount::new(fd, self.places().as_deref())?.pinned(pin));
         let mut known = self.layer_mounts();
         // Another thread was quicker: its mount has the image already, and one image is mounted once.
         if let Some(mount) = known.get(&lower).and_then(Weak::upgrade) {
