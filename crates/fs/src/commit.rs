@@ -5,7 +5,7 @@
 //! store; the scan moves them aside one by one, then threads hash them.
 
 mod scan;
-mod upper;
+pub(crate) mod upper;
 
 use std::fs;
 use std::path::Path;

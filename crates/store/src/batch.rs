@@ -146,12 +146,16 @@ impl Batch<'_> {
 
     fn publish_objects(&self) -> Result<(), StoreError> {
         let staged = std::mem::take(&mut *self.staged());
+        for path in staged.values() {
+            let file = File::open(path).map_err(io_error("open", path))?;
+            strip_metadata(&file, path)?;
+            // A sync of the whole file system pays off from a few files on.
+            if staged.len() <= FEW {
+                file.sync_all().map_err(io_error("sync", path))?;
+            }
+        }
         if staged.len() > FEW {
             self.store.sync()?;
-        } else {
-            for path in staged.values() {
-                File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path))?;
-            }
         }
         let mut names = Vec::with_capacity(staged.len());
         for (digest, path) in &staged {
@@ -193,7 +197,7 @@ impl Batch<'_> {
 
 /// Objects are plain read-only files of root, so that nothing of the first file with some
 /// content shows in, or gives rights to, any other.
-fn strip_metadata(file: &File, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn strip_metadata(file: &File, path: &Path) -> Result<(), StoreError> {
     let found = file.metadata().map_err(io_error("look at", path))?;
     if found.uid() != 0 || found.gid() != 0 {
         std::os::unix::fs::fchown(file, Some(0), Some(0)).map_err(io_error("chown", path))?;

@@ -24,15 +24,15 @@ pub(crate) fn escaped(name: &[u8]) -> Vec<u8> {
 
 /// The overlay's marks on an entry, and the attributes that are the user's.
 #[derive(Debug, Default)]
-pub(super) struct Attributes {
-    pub(super) opaque: Option<Box<[u8]>>,
-    pub(super) redirect: Option<Box<[u8]>>,
-    pub(super) metacopy: bool,
-    pub(super) user: BTreeMap<Box<[u8]>, Box<[u8]>>,
+pub(crate) struct Attributes {
+    pub(crate) opaque: Option<Box<[u8]>>,
+    pub(crate) redirect: Option<Box<[u8]>>,
+    pub(crate) metacopy: bool,
+    pub(crate) user: BTreeMap<Box<[u8]>, Box<[u8]>>,
 }
 
 /// Reads the attributes of the entry at `path`, without following a link.
-pub(super) fn attributes(path: &Path, map: Option<&IdMap>) -> Result<Attributes, FsError> {
+pub(crate) fn attributes(path: &Path, map: Option<&IdMap>) -> Result<Attributes, FsError> {
     let mut found = Attributes::default();
     for name in names(path)? {
         let Some(value) = value(path, &name)? else {
@@ -109,7 +109,7 @@ fn value(path: &Path, name: &[u8]) -> Result<Option<Box<[u8]>>, FsError> {
 }
 
 /// Metadata as the container sees it.
-pub(super) fn metadata(stat: &Stat, xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>, map: Option<&IdMap>) -> Metadata {
+pub(crate) fn metadata(stat: &Stat, xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>, map: Option<&IdMap>) -> Metadata {
     let inside = |id: u32| map.map_or(id, |map| map.to_container(id));
     Metadata {
         mode: stat.st_mode & 0o7777,
