@@ -28,6 +28,7 @@ mod frozen;
 mod namespace;
 mod open_files;
 mod record;
+pub(crate) mod scan;
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
