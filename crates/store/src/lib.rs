@@ -22,10 +22,13 @@
 
 mod batch;
 mod cache;
+mod check;
 mod clock;
 mod deltas;
 mod disk;
 mod error;
+mod examine;
+mod fault;
 mod gc;
 mod hashing;
 mod hold;
@@ -37,6 +40,7 @@ mod protocol;
 mod quarantine;
 mod reach;
 mod scratch;
+mod sources;
 mod trees;
 
 use std::fs::{self, File};
@@ -44,7 +48,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use batch::Batch;
+pub use check::{CheckNews, CheckRequest, CheckSummary};
 pub use error::StoreError;
+pub use fault::{Fault, Finding, Mended};
 pub use gc::{BrokenRoot, Collection, SweepError, Swept};
 pub use hashing::digest_file;
 pub use hold::{Hold, Pin, Root};

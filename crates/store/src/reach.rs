@@ -62,6 +62,14 @@ impl Store {
         Ok(found)
     }
 
+    /// What is in a shard, in order.
+    pub(crate) fn digests(&self, shard: &PathBuf) -> Result<Vec<Digest>, StoreError> {
+        let mut digests: Vec<_> =
+            self.protocol.ground.list(shard)?.into_iter().map(|(digest, _)| digest).collect();
+        digests.sort();
+        Ok(digests)
+    }
+
     /// All trees, deltas or objects on disk, shard by shard.
     pub(crate) fn each(
         &self,
