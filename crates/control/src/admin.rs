@@ -75,3 +75,31 @@ service! {
         check_store(pb::CheckStoreRequest) -> pb::CheckStoreProgress as CheckStoreStream;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(identity: Option<Identity>) -> Request<()> {
+        let mut request = Request::new(());
+        if let Some(identity) = identity {
+            request.extensions_mut().insert(Caller {
+                identity,
+                client_version: String::new(),
+                idempotency_key: None,
+                authority: String::new(),
+            });
+        }
+        request
+    }
+
+    #[test]
+    fn only_users_are_heard() {
+        let code = |identity| of_user(from(identity)).map_err(|status| status.code());
+        assert_eq!(code(Some(Identity::User { token_id: "ak-1".into() })), Ok(()));
+        let container = Identity::Task { task_id: "ta-1".into() };
+        assert_eq!(code(Some(container)), Err(tonic::Code::PermissionDenied));
+        assert_eq!(code(Some(Identity::Worker)), Err(tonic::Code::PermissionDenied));
+        assert_eq!(code(None), Err(tonic::Code::Unauthenticated));
+    }
+}
