@@ -30,6 +30,8 @@ pub struct Dialect {
     pub arguments: Arguments,
     /// The shape of blob answers.
     pub blob_answer: BlobAnswer,
+    /// Whether it knows that an entry of a listing can be a pipe; others fail on the whole listing.
+    pub lists_fifos: bool,
 }
 
 /// Image builder versions above this one leave the client's dependencies to the server.
@@ -44,7 +46,10 @@ impl Dialect {
             digits.parse::<u32>().unwrap_or(0)
         });
         let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        let row = |builder_version, arguments, blob_answer| Self { builder_version, arguments, blob_answer };
+        let row = |builder_version, arguments, blob_answer| {
+            let lists_fifos = number.0 > 0;
+            Self { builder_version, arguments, blob_answer, lists_fifos }
+        };
         match number {
             (0, ..=63) => row("2024.04", Arguments::CommandLine, BlobAnswer::Singular),
             (0, _) => row("2024.10", Arguments::File, BlobAnswer::Singular),

@@ -12,6 +12,10 @@ mod log;
 mod mount;
 mod network_file_system;
 mod volume;
+mod volume_edit;
+mod volume_files;
+mod volume_path;
+mod volume_upload;
 
 use std::pin::Pin;
 
@@ -141,11 +145,21 @@ service! {
         volume_rename(pb::VolumeRenameRequest) -> ();
         volume_commit(pb::VolumeCommitRequest) -> pb::VolumeCommitResponse;
         volume_reload(pb::VolumeReloadRequest) -> ();
+        volume_get_file(pb::VolumeGetFileRequest) -> pb::VolumeGetFileResponse;
+        volume_get_file2(pb::VolumeGetFile2Request) -> pb::VolumeGetFile2Response;
+        volume_put_files(pb::VolumePutFilesRequest) -> ();
+        volume_put_files2(pb::VolumePutFiles2Request) -> pb::VolumePutFiles2Response;
+        volume_remove_file(pb::VolumeRemoveFileRequest) -> ();
+        volume_remove_file2(pb::VolumeRemoveFile2Request) -> ();
+        volume_copy_files(pb::VolumeCopyFilesRequest) -> ();
+        volume_copy_files2(pb::VolumeCopyFiles2Request) -> ();
     }
     streaming {
         app_get_logs(pb::AppGetLogsRequest) -> pb::TaskLogsBatch as AppGetLogsStream;
         shared_volume_list_files_stream(pb::SharedVolumeListFilesRequest) -> pb::SharedVolumeListFilesResponse
             as SharedVolumeListFilesStreamStream;
+        volume_list_files(pb::VolumeListFilesRequest) -> pb::VolumeListFilesResponse as VolumeListFilesStream;
+        volume_list_files2(pb::VolumeListFiles2Request) -> pb::VolumeListFiles2Response as VolumeListFiles2Stream;
         image_join_streaming(pb::ImageJoinStreamingRequest) -> pb::ImageJoinStreamingResponse
             as ImageJoinStreamingStream;
         function_call_get_data_out(pb::FunctionCallGetDataRequest) -> pb::DataChunk as FunctionCallGetDataOutStream;

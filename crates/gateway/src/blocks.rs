@@ -65,6 +65,16 @@ impl BlockPlan {
         }
     }
 
+    /// Whether these are the bytes of the file, whatever the client does with zeros.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        let is_block = |(block, name): (&[u8], &BlockName)| {
+            let cut = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            BlockName::from(Sha256::digest(&block[..cut])) == *name
+                || BlockName::from(Sha256::digest(block)) == *name
+        };
+        bytes.len() as u64 == self.size && bytes.chunks(BLOCK_BYTES as usize).zip(&self.blocks).all(is_block)
+    }
+
     /// Bytes of the file.
     pub fn size(&self) -> u64 {
         self.size

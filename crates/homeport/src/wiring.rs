@@ -103,6 +103,7 @@ impl Parts {
         };
         let control = Control::open(options, meta.clone(), Arc::clone(&store), Arc::clone(&blobs)).await?;
         background.spawn(control.clone().run(stop.clone()));
+        background.spawn(control.clone().forget_old_uploads(stop.clone()));
 
         let runtime = RuntimeOptions::new(data_dir.runtime(), data_dir.instance_name());
         let runtime = Arc::new(Runtime::open(runtime)?);

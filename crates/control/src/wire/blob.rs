@@ -1,6 +1,6 @@
 //! Payloads that travel by HTTP.
 
-use homeport_gateway::{BlobError, BlobId, CreateError, Upload, UploadStyle};
+use homeport_gateway::{BlobError, BlobId, ContentToken, CreateError, Upload, UploadStyle};
 use homeport_proto::client as pb;
 use pb::blob_create_response::{UploadTypeOneof, UploadTypesOneof};
 use tonic::Status;
@@ -68,6 +68,11 @@ impl Control {
         caller: &Caller,
         request: pb::BlobGetRequest,
     ) -> Result<pb::BlobGetResponse, Status> {
+        if ContentToken::is_one(&request.blob_id) {
+            let token = self.blobs.content_token(&request.blob_id);
+            let token = token.map_err(|error| Status::permission_denied(error.to_string()))?;
+            return Ok(pb::BlobGetResponse { download_url: token.url(&base_url(caller)) });
+        }
         let id: BlobId = request.blob_id.parse().map_err(refused)?;
         let download_url = self.blobs.download_url(&id, &base_url(caller)).map_err(refused)?;
         Ok(pb::BlobGetResponse { download_url })
@@ -90,7 +95,7 @@ fn parts(upload: Upload) -> Option<pb::MultiPartUpload> {
     }
 }
 
-fn base_url(caller: &Caller) -> String {
+pub(super) fn base_url(caller: &Caller) -> String {
     format!("http://{}", caller.authority)
 }
 
@@ -100,7 +105,7 @@ fn is_loopback(authority: &str) -> bool {
     host == "localhost" || host == "127.0.0.1"
 }
 
-fn refused(error: BlobError) -> Status {
+pub(super) fn refused(error: BlobError) -> Status {
     match error {
         BlobError::BadId(_) => Status::invalid_argument(error.to_string()),
         _ => Status::not_found(error.to_string()),

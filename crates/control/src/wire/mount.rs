@@ -1,9 +1,13 @@
 //! Mounts: files of a program, uploaded once, seen as a snapshot.
 
+use std::sync::Arc;
+
 use homeport_content::{Digest, FileContent, INLINE_LIMIT, Metadata, Tree};
+use homeport_gateway::BlobId;
 use homeport_meta::files;
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
+use homeport_store::outboard::{Outboard, OutboardHasher};
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
@@ -16,6 +20,8 @@ use crate::registry::RegistryError;
 
 /// Under this name clients ask for the mount with their own package.
 const CLIENT_MOUNT: &str = "modal-client-mount-";
+/// Read at a time while a file is hashed.
+const HASH_BUFFER: usize = 1 << 20;
 
 impl Control {
     pub(super) async fn mount_put_file(
@@ -23,17 +29,19 @@ impl Control {
         _: &Caller,
         request: pb::MountPutFileRequest,
     ) -> Result<pb::MountPutFileResponse, Status> {
+        use pb::mount_put_file_request::DataOneof;
+        // Of a repeated request the blob may be gone.
+        let known = self.find_file(&request.sha256_hex).await?.is_some();
         let exists = match request.data_oneof {
-            None => self.find_file(&request.sha256_hex).await?.is_some(),
-            Some(pb::mount_put_file_request::DataOneof::Data(data)) => {
+            Some(DataOneof::Data(data)) if !known => {
                 self.keep_file(&request.sha256_hex, Box::new(std::io::Cursor::new(data))).await?;
                 true
             }
-            Some(pb::mount_put_file_request::DataOneof::DataBlobId(blob_id)) => {
-                let file = self.open_blob(&blob_id)?;
-                self.keep_file(&request.sha256_hex, Box::new(file)).await?;
+            Some(DataOneof::DataBlobId(blob_id)) if !known => {
+                self.keep_blob(&request.sha256_hex, &blob_id).await?;
                 true
             }
+            _ => known,
         };
         Ok(pb::MountPutFileResponse { exists, checked_at: Some(self.timestamp()) })
     }
@@ -93,13 +101,13 @@ impl Control {
     }
 
     /// The content with this SHA-256, if it was uploaded.
-    async fn find_file(&self, sha256: &str) -> Result<Option<FileContent>, Status> {
+    pub(super) async fn find_file(&self, sha256: &str) -> Result<Option<FileContent>, Status> {
         let Some(file) = files::get(self.registry.meta(), sha256).await.map_err(database)? else {
             return Ok(None);
         };
         let digest: Digest =
             file.digest.parse().map_err(|_| Status::data_loss(format!("file {sha256} is damaged")))?;
-        if !self.store.contains(&digest) {
+        if !self.store.keep_object(&digest).map_err(storage)? {
             return Ok(None);
         }
         let size = u64::try_from(file.size).unwrap_or(0);
@@ -113,24 +121,50 @@ impl Control {
 
     /// Keeps content, if it is what its SHA-256 says.
     async fn keep_file(&self, sha256: &str, source: Box<dyn std::io::Read + Send>) -> Result<(), Status> {
-        let store = std::sync::Arc::clone(&self.store);
+        let _hold = self.store.hold();
+        let store = Arc::clone(&self.store);
         let kept = tokio::task::spawn_blocking(move || {
             let mut hashing = Hashing { source, hash: Sha256::new() };
-            let kept = store.put_reader(&mut hashing);
-            kept.map(|(digest, size)| (digest, size, hex::encode(hashing.hash.finalize())))
+            let (digest, size) = store.put_reader(&mut hashing).map_err(storage)?;
+            Ok::<_, Status>((digest, size, hex::encode(hashing.hash.finalize())))
         });
-        let (digest, size, found) =
-            kept.await.map_err(|error| Status::unavailable(error.to_string()))?.map_err(storage)?;
-        if found != sha256 {
-            return Err(Status::invalid_argument(format!(
-                "the uploaded file has SHA-256 {found}, not {sha256} as announced; upload it again"
-            )));
-        }
-        let file = files::File {
-            sha256: found,
-            digest: digest.to_string(),
-            size: i64::try_from(size).unwrap_or(i64::MAX),
-        };
+        let (digest, size, found) = kept.await.map_err(|error| Status::unavailable(error.to_string()))??;
+        check_sha256(&found, sha256)?;
+        self.note_file(found, &digest, size).await
+    }
+
+    /// Keeps what was uploaded as a blob, without copying it where blobs are on the store's file system. The blob is
+    /// gone then.
+    async fn keep_blob(&self, sha256: &str, blob_id: &str) -> Result<(), Status> {
+        let id: BlobId = blob_id.parse().map_err(super::blob::refused)?;
+        let _hold = self.store.hold();
+        let (store, blobs, expected) = (Arc::clone(&self.store), Arc::clone(&self.blobs), sha256.to_owned());
+        let kept = tokio::task::spawn_blocking(move || {
+            let file = blobs.open_blob(&id).map_err(super::blob::refused)?;
+            let (outboard, found) = hash_twice(&file).map_err(|error| unreadable(&id, &error))?;
+            check_sha256(&found, &expected)?;
+            let batch = store.batch().map_err(storage)?;
+            let link = batch.scratch_path();
+            match std::fs::hard_link(blobs.path(&id), &link) {
+                Ok(()) => batch.stage_file(outboard.digest(), link).map_err(storage)?,
+                Err(_) => {
+                    let again = blobs.open_blob(&id).map_err(super::blob::refused)?;
+                    batch.put_reader(again).map_err(storage)?;
+                }
+            }
+            batch.publish().map_err(storage)?;
+            store.keep_outboard(&outboard).map_err(storage)?;
+            Ok::<_, Status>((outboard.digest(), outboard.size(), found, id))
+        });
+        let (digest, size, found, id) =
+            kept.await.map_err(|error| Status::unavailable(error.to_string()))??;
+        self.note_file(found, &digest, size).await?;
+        self.blobs.delete(&id).map_err(super::blob::refused)
+    }
+
+    async fn note_file(&self, sha256: String, digest: &Digest, size: u64) -> Result<(), Status> {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let file = files::File { sha256, digest: digest.to_string(), size };
         files::put(self.registry.meta(), &file).await.map_err(database)
     }
 
@@ -152,6 +186,35 @@ fn named_mount(name: &str, caller: &Caller) -> Result<rec::Mount, Status> {
     })
 }
 
+/// Both hashes of a file, read once.
+fn hash_twice(file: &std::fs::File) -> std::io::Result<(Outboard, String)> {
+    let (mut hash, mut outboard) = (Sha256::new(), OutboardHasher::default());
+    let (mut file, mut buffer) = (file, vec![0; HASH_BUFFER]);
+    loop {
+        let count = match std::io::Read::read(&mut file, &mut buffer) {
+            Ok(0) => return Ok((outboard.finish(), hex::encode(hash.finalize()))),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hash.update(&buffer[..count]);
+        outboard.update(&buffer[..count]);
+    }
+}
+
+fn unreadable(id: &BlobId, error: &std::io::Error) -> Status {
+    Status::unavailable(format!("blob {id} cannot be read: {error}"))
+}
+
+fn check_sha256(found: &str, announced: &str) -> Result<(), Status> {
+    if found == announced {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "the uploaded file has SHA-256 {found}, not {announced} as announced; upload it again"
+    )))
+}
+
 struct Hashing {
     source: Box<dyn std::io::Read + Send>,
     hash: Sha256,
@@ -165,10 +228,10 @@ impl std::io::Read for Hashing {
     }
 }
 
-fn storage(error: homeport_store::StoreError) -> Status {
+pub(super) fn storage(error: homeport_store::StoreError) -> Status {
     Status::unavailable(format!("the content store failed: {error}"))
 }
 
-fn database(error: homeport_meta::QueryError) -> Status {
+pub(super) fn database(error: homeport_meta::QueryError) -> Status {
     RegistryError::from(error).into()
 }

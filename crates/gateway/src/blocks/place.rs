@@ -68,6 +68,56 @@ pub(super) fn examine(file: &File, start: u64, room: u64, length: u64, size: u64
     Ok(Content { name: name.finalize().into(), value: value.finish(), zeros_follow })
 }
 
+/// What a client may call the `room` bytes at `start` of a file.
+pub(super) struct Names {
+    /// Bytes before the zeros at their end.
+    pub(super) length: u64,
+    /// The name without those zeros.
+    pub(super) cut: BlockName,
+    /// The name with them.
+    pub(super) whole: BlockName,
+}
+
+/// Hashes a place as every client does. None if the file ends before.
+pub(super) fn names(file: &File, start: u64, room: u64) -> io::Result<Option<Names>> {
+    let mut buffer = vec![0; BUFFER.min(room as usize)];
+    // Up to here without the zeros that were read last.
+    let mut cut = Sha256::new();
+    let (mut length, mut at) = (0, 0);
+    while at < room {
+        let part = buffer.len().min((room - at) as usize);
+        let bytes = &mut buffer[..part];
+        match file.read_exact_at(bytes, start + at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            update_zeros(&mut cut, at - length);
+            cut.update(&bytes[..=last]);
+            length = at + last as u64 + 1;
+        }
+        at += part as u64;
+    }
+    let mut whole = cut.clone();
+    update_zeros(&mut whole, room - length);
+    Ok(Some(Names { length, cut: cut.finalize().into(), whole: whole.finalize().into() }))
+}
+
+/// The name of so many zeros.
+pub(super) fn name_of_zeros(count: u64) -> BlockName {
+    let mut hash = Sha256::new();
+    update_zeros(&mut hash, count);
+    hash.finalize().into()
+}
+
+fn update_zeros(hash: &mut Sha256, mut count: u64) {
+    while count > 0 {
+        let part = count.min(ZEROS.len() as u64);
+        hash.update(&ZEROS[..part as usize]);
+        count -= part;
+    }
+}
+
 /// Copies bytes between files: as shared extents where the file system can, else inside the kernel, else by hand.
 /// False if the source ends early.
 pub(super) fn copy(from: &File, from_start: u64, to: &File, to_start: u64, length: u64) -> io::Result<bool> {

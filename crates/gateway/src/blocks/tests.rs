@@ -26,6 +26,7 @@ fn cut(block: &[u8]) -> &[u8] {
 }
 
 fn open(dir: &Path) -> BlockStore {
+    std::fs::create_dir_all(dir).unwrap();
     BlockStore::open(dir.join("blocks"), Arc::new(SystemTime::now)).unwrap()
 }
 
@@ -218,6 +219,33 @@ fn a_file_that_is_not_what_it_was_thought_to_be_is_not_taken() {
     assert_eq!(fill(0, 0, BLOCK_BYTES), Filled::Yes);
     assert_eq!(fill(1, BLOCK_BYTES, 77), Filled::Yes);
     assert!(std::fs::read(upload.assemble(&plan).unwrap().path).unwrap() == file);
+}
+
+#[test]
+fn a_block_that_is_the_same_in_an_older_version_of_the_file_is_taken_from_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut new = bytes(4, 3 * BLOCK + 77);
+    // A block that ends in zeros has two names.
+    new[BLOCK + 300_000..2 * BLOCK].fill(0);
+    let mut old = new.clone();
+    old[7] ^= 1;
+    old.truncate(3 * BLOCK + 76);
+    let path = dir.path().join("old");
+    std::fs::write(&path, &old).unwrap();
+    let source = File::open(&path).unwrap();
+    for cutting in [true, false] {
+        let store = open(&dir.path().join(cutting.to_string()));
+        let names = new.chunks(BLOCK).map(|block| name(if cutting { cut(block) } else { block })).collect();
+        let plan = BlockPlan::new(new.len() as u64, names).unwrap();
+        assert!(plan.is_of(&new) && !plan.is_of(&old));
+        let upload = store.begin(&plan).unwrap();
+        for (index, filled) in [Filled::No, Filled::Yes, Filled::Yes, Filled::No].into_iter().enumerate() {
+            assert_eq!(upload.fill_alike(&plan, index, &source).unwrap(), filled, "block {index}, {cutting}");
+        }
+        send(&store, &upload, 0, &new[..BLOCK]);
+        send(&store, &upload, 3, &new[3 * BLOCK..]);
+        assert!(std::fs::read(upload.assemble(&plan).unwrap().path).unwrap() == new);
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ const READERS: usize = 4;
 /// The name of a block of zeros whose client leaves them out.
 static EMPTY: LazyLock<BlockName> = LazyLock::new(|| Sha256::digest([]).into());
 /// The name of a full block of zeros whose client doesn't.
-static ZEROS: LazyLock<BlockName> = LazyLock::new(|| name_of_zeros(BLOCK_BYTES));
+static ZEROS: LazyLock<BlockName> = LazyLock::new(|| place::name_of_zeros(BLOCK_BYTES));
 
 /// How an attempt to take a block from elsewhere on this server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +149,21 @@ impl BlockUpload {
             Ok(Filled::Yes)
         })();
         filled.map_err(io_error("fill", &self.data))
+    }
+
+    /// Takes a block from the same place in another version of the file, if it is the same there, whatever the client
+    /// does with zeros. Blocks on the disk.
+    pub fn fill_alike(&self, plan: &BlockPlan, index: usize, source: &File) -> Result<Filled, BlockError> {
+        let (start, room) = plan.range(index);
+        let wanted = plan.blocks()[index];
+        let names =
+            place::names(source, start, room).map_err(io_error("compare with another file", &self.data))?;
+        let length = match names {
+            Some(names) if names.cut == wanted => names.length,
+            Some(names) if names.whole == wanted => room,
+            _ => return Ok(Filled::No),
+        };
+        self.fill(plan, index, source, start, length)
     }
 
     /// Puts an end to writing and gives the whole file out. None if a block is missing, or if the file was given out
@@ -322,8 +337,8 @@ impl BlockUpload {
     fn fill_zeros(&self, plan: &BlockPlan, index: usize) -> Result<bool, BlockError> {
         let (start, room) = plan.range(index);
         let name = plan.blocks()[index];
-        let is_zeros =
-            name == *EMPTY || if room == BLOCK_BYTES { name == *ZEROS } else { name == name_of_zeros(room) };
+        let is_zeros = name == *EMPTY
+            || if room == BLOCK_BYTES { name == *ZEROS } else { name == place::name_of_zeros(room) };
         if !is_zeros {
             return Ok(false);
         }
@@ -357,18 +372,6 @@ impl BlockUpload {
     fn blocks(&self) -> MutexGuard<'_, BTreeMap<usize, Arrived>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn name_of_zeros(length: u64) -> BlockName {
-    let zeros = [0; 64 * 1024];
-    let mut hash = Sha256::new();
-    let mut left = length as usize;
-    while left > 0 {
-        let part = left.min(zeros.len());
-        hash.update(&zeros[..part]);
-        left -= part;
-    }
-    hash.finalize().into()
 }
 
 /// A block on its way into its place.

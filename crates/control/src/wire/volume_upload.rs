@@ -1,0 +1,515 @@
+//! Files that clients put on Volumes: whole contents in the first version of the API, blocks in the second.
+//!
+//! Contents come first and in any order; the request that names them makes one version with all of its files, or none.
+//! In the second version that request is sent twice: the first is answered with the blocks that this server lacks, in
+//! any file that it knows of. So an upload that broke goes on where it was.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeport_content::{Digest, FileContent, INLINE_LIMIT, Layered, Leaf, LeafKind, Metadata, Seen};
+use homeport_gateway::{
+    Assembled, BlobStore, BlockError, BlockName, BlockPlan, BlockUpload, Filled, UploadKey,
+};
+use homeport_meta::blocks::{self, Block};
+use homeport_proto::client as pb;
+use homeport_store::{Hold, Store, StoreError};
+use pb::volume_put_files2_response::MissingBlock;
+use tonic::Status;
+
+use super::mount::database;
+use super::volume_edit::refused;
+use super::volume_path::{clean_file, place};
+use crate::auth::Caller;
+use crate::control::Control;
+
+/// What becomes of an upload in the history.
+const REASON: &str = "upload";
+/// Between two looks whether another request has finished with the same file.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Looks until the client is asked to come again.
+const LOOKS: usize = 6000;
+
+/// A file that is to be put on a Volume.
+struct NewFile {
+    path: String,
+    mode: u32,
+    content: FileContent,
+}
+
+/// A file that is to come in blocks.
+struct Wanted {
+    path: String,
+    mode: u32,
+    key: UploadKey,
+}
+
+/// One content that is to come in blocks, for all files that have it.
+struct Job {
+    plan: BlockPlan,
+    /// What has the path of the first of them now.
+    existing: Option<FileContent>,
+}
+
+/// How far a content is.
+enum State {
+    Known(FileContent),
+    Coming { upload: Arc<BlockUpload>, missing: Vec<usize> },
+}
+
+impl Control {
+    pub(super) async fn volume_put_files(
+        &self,
+        caller: &Caller,
+        request: pb::VolumePutFilesRequest,
+    ) -> Result<(), Status> {
+        let hold = self.store.hold();
+        let mut files = Vec::new();
+        for file in &request.files {
+            let content = self.find_file(&file.sha256_hex).await?.ok_or_else(|| {
+                Status::failed_precondition(format!(
+                    "the content of {} is not here: it was not uploaded, or too long ago; upload it again",
+                    file.filename
+                ))
+            })?;
+            files.push(NewFile { path: clean_file(&file.filename)?, mode: mode(file.mode), content });
+        }
+        let keep = request.disallow_overwrite_existing_files;
+        self.put_on_volume(caller, hold, request.volume_id, files, keep).await
+    }
+
+    pub(super) async fn volume_put_files2(
+        &self,
+        caller: &Caller,
+        request: pb::VolumePutFiles2Request,
+    ) -> Result<pb::VolumePutFiles2Response, Status> {
+        let (control, caller) = (self.clone(), caller.clone());
+        // What is put together for a client that goes away is there when it comes back.
+        let work = tokio::spawn(async move { control.put_files_of_blocks(&caller, request).await });
+        work.await.map_err(|error| Status::unavailable(error.to_string()))?
+    }
+
+    async fn put_files_of_blocks(
+        &self,
+        caller: &Caller,
+        request: pb::VolumePutFiles2Request,
+    ) -> Result<pb::VolumePutFiles2Response, Status> {
+        if self.was_edited(caller, REASON).await? {
+            return Ok(pb::VolumePutFiles2Response::default());
+        }
+        let hold = self.store.hold();
+        let keep = request.disallow_overwrite_existing_files;
+        let layered = self.volumes.layered(&request.volume_id).await?;
+        let mut wanted = Vec::new();
+        let mut jobs = BTreeMap::new();
+        for file in &request.files {
+            let (path, plan) = (clean_file(&file.path)?, plan(file)?);
+            let existing = check_place(&layered, &path, keep)?.1;
+            let key = plan.key();
+            jobs.entry(key).or_insert(Job { plan, existing });
+            wanted.push(Wanted { path, mode: mode(file.mode), key });
+        }
+        let jobs = Arc::new(jobs);
+        for _ in 0..LOOKS {
+            let states = self.look_for_blocks(&jobs).await?;
+            let missing = self.missing_blocks(caller, &request.files, &wanted, &jobs, &states);
+            if !missing.is_empty() {
+                return Ok(pb::VolumePutFiles2Response { missing_blocks: missing });
+            }
+            let Some(contents) = self.put_together(&jobs, states).await? else {
+                // Another request has it in its hands; then it is known.
+                tokio::time::sleep(PATIENCE).await;
+                continue;
+            };
+            let files = wanted.into_iter().filter_map(|Wanted { path, mode, key }| {
+                Some(NewFile { path, mode, content: contents.get(&key)?.clone() })
+            });
+            let files = files.collect();
+            self.put_on_volume(caller, hold, request.volume_id, files, keep).await?;
+            return Ok(pb::VolumePutFiles2Response::default());
+        }
+        Err(Status::unavailable("the same files are being uploaded by somebody else; try again"))
+    }
+
+    /// Makes a version with these files.
+    async fn put_on_volume(
+        &self,
+        caller: &Caller,
+        hold: Hold,
+        volume_id: String,
+        files: Vec<NewFile>,
+        keep: bool,
+    ) -> Result<(), Status> {
+        let mtime = self.mtime();
+        self.edit_volume(caller, hold, volume_id, REASON, move |layered, edit| {
+            for file in files {
+                let (at, _) = check_place(layered, &file.path, keep)?;
+                let metadata = Metadata { mtime, ..Metadata::with_mode(file.mode) };
+                let leaf = Leaf { metadata, kind: LeafKind::File(file.content) };
+                edit.put_leaf(&at, leaf).map_err(refused)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// How far each content is, after everything was used that this server has.
+    async fn look_for_blocks(
+        &self,
+        jobs: &Arc<BTreeMap<UploadKey, Job>>,
+    ) -> Result<BTreeMap<UploadKey, State>, Status> {
+        let meta = self.registry.meta();
+        let keys: Vec<String> = jobs.keys().map(UploadKey::to_string).collect();
+        let whole = by_name(blocks::get_all(meta, &keys).await.map_err(database)?);
+        let parts: HashSet<String> = jobs
+            .iter()
+            .filter(|(key, job)| job.plan.blocks().len() > 1 && !whole.contains_key(&key.to_string()))
+            .flat_map(|(_, job)| job.plan.blocks().iter().map(hex::encode))
+            .collect();
+        let parts: Vec<String> = parts.into_iter().collect();
+        let parts = by_name(blocks::get_all(meta, &parts).await.map_err(database)?);
+        let used: Vec<String> = whole.keys().chain(parts.keys()).cloned().collect();
+        blocks::touch(meta, &used, self.milliseconds()).await.map_err(database)?;
+
+        let (store, blobs, jobs) = (Arc::clone(&self.store), Arc::clone(&self.blobs), Arc::clone(jobs));
+        let looked = tokio::task::spawn_blocking(move || {
+            let search = Search { store: &store, blobs: &blobs, whole, parts };
+            jobs.iter().map(|(key, job)| Ok((*key, search.look(key, job)?))).collect()
+        });
+        looked.await.map_err(|error| Status::unavailable(error.to_string()))?
+    }
+
+    /// What the client has to send: each block once, however often it occurs.
+    fn missing_blocks(
+        &self,
+        caller: &Caller,
+        files: &[pb::volume_put_files2_request::File],
+        wanted: &[Wanted],
+        jobs: &BTreeMap<UploadKey, Job>,
+        states: &BTreeMap<UploadKey, State>,
+    ) -> Vec<MissingBlock> {
+        let base_url = super::blob::base_url(caller);
+        let mut asked = HashSet::new();
+        let mut missing_blocks = Vec::new();
+        for (file_index, Wanted { key, .. }) in (0..files.len() as u64).zip(wanted) {
+            let (Some(Job { plan, .. }), Some(State::Coming { missing, .. })) =
+                (jobs.get(key), states.get(key))
+            else {
+                continue;
+            };
+            for &index in missing {
+                let name = &plan.blocks()[index];
+                if asked.insert(*name) {
+                    let put_url = self.blobs.block_url(key, index, name, plan.range(index).1, &base_url);
+                    missing_blocks.push(MissingBlock { file_index, block_index: index as u64, put_url });
+                }
+            }
+        }
+        missing_blocks
+    }
+
+    /// The contents of files whose blocks are all here, in the store. None if somebody else has one in his hands.
+    async fn put_together(
+        &self,
+        jobs: &Arc<BTreeMap<UploadKey, Job>>,
+        states: BTreeMap<UploadKey, State>,
+    ) -> Result<Option<HashMap<UploadKey, FileContent>>, Status> {
+        let mut contents = HashMap::new();
+        let mut coming = Coming { blobs: Arc::clone(&self.blobs), uploads: Vec::new() };
+        for (key, state) in states {
+            match (state, jobs.get(&key)) {
+                (State::Known(content), _) => {
+                    contents.insert(key, content);
+                }
+                (State::Coming { upload, .. }, Some(job)) => {
+                    let Some(assembled) = upload.assemble(&job.plan) else { return Ok(None) };
+                    coming.uploads.push((upload, assembled));
+                }
+                (State::Coming { .. }, None) => {}
+            }
+        }
+        // Before the contents are where the rows say: a row may be wrong, but what is finished must be found.
+        let rows = coming.uploads.iter().filter_map(|(upload, assembled)| {
+            let plan = &jobs.get(&upload.key())?.plan;
+            Some(rows(plan, upload, assembled, self.milliseconds()))
+        });
+        let rows: Vec<Block> = rows.flatten().collect();
+        blocks::put_all(self.registry.meta(), &rows).await.map_err(database)?;
+        let store = Arc::clone(&self.store);
+        let stored = tokio::task::spawn_blocking(move || coming.store(&store));
+        contents.extend(stored.await.map_err(|error| Status::unavailable(error.to_string()))??);
+        Ok(Some(contents))
+    }
+}
+
+/// The plan of a file in a request.
+fn plan(file: &pb::volume_put_files2_request::File) -> Result<BlockPlan, Status> {
+    let names = file.blocks.iter().map(|block| BlockName::try_from(&block.contents_sha256[..]));
+    let names = names.collect::<Result<Vec<_>, _>>();
+    let names = names.map_err(|_| {
+        Status::invalid_argument(format!(
+            "a block of {} is named by something else than a SHA-256",
+            file.path
+        ))
+    })?;
+    BlockPlan::new(file.size, names)
+        .map_err(|error| Status::invalid_argument(format!("{} cannot be uploaded: {error}", file.path)))
+}
+
+fn mode(mode: Option<u32>) -> u32 {
+    mode.unwrap_or(0o644) & 0o7777
+}
+
+/// Where a file goes, and the content that is there now. With `keep`, nothing may be there.
+fn check_place(layered: &Layered, path: &str, keep: bool) -> Result<(Vec<u8>, Option<FileContent>), Status> {
+    let at = place(layered, path)?;
+    let existing = match layered.get(&at) {
+        Some(Seen::Directory(_)) => {
+            return Err(Status::already_exists(format!(
+                "`{path}` is a directory, which no file can replace"
+            )));
+        }
+        Some(Seen::Leaf { .. }) if keep => {
+            return Err(Status::already_exists(format!(
+                "`{path}` exists already; upload with force=True or --force to replace it"
+            )));
+        }
+        Some(Seen::Leaf { leaf: Leaf { kind: LeafKind::File(content), .. }, .. }) => Some(content.clone()),
+        Some(Seen::Leaf { .. }) | None => None,
+    };
+    Ok((at, existing))
+}
+
+fn by_name(blocks: Vec<Block>) -> HashMap<String, Block> {
+    blocks.into_iter().map(|block| (block.sha256.clone(), block)).collect()
+}
+
+/// What is to be remembered of a file that is complete.
+fn rows(plan: &BlockPlan, upload: &BlockUpload, assembled: &Assembled, now: i64) -> Vec<Block> {
+    if assembled.size <= INLINE_LIMIT as u64 {
+        return Vec::new();
+    }
+    let digest = Digest::from_bytes(assembled.digest).to_string();
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let row = |sha256: String, start, size| Block {
+        sha256,
+        digest: digest.clone(),
+        start: number(start),
+        size: number(size),
+        used_at: now,
+    };
+    let mut rows = vec![row(upload.key().to_string(), 0, assembled.size)];
+    if plan.blocks().len() > 1 {
+        let blocks = plan.blocks().iter().enumerate();
+        rows.extend(blocks.filter_map(|(index, name)| {
+            let length = upload.length_of(index).filter(|length| *length > 0)?;
+            Some(row(hex::encode(name), plan.range(index).0, length))
+        }));
+    }
+    rows
+}
+
+/// Looks for contents and blocks on this server.
+struct Search<'a> {
+    store: &'a Store,
+    blobs: &'a BlobStore,
+    /// Whole files by the names of their uploads.
+    whole: HashMap<String, Block>,
+    /// Parts of files by the names of blocks.
+    parts: HashMap<String, Block>,
+}
+
+impl Search<'_> {
+    fn look(&self, key: &UploadKey, job: &Job) -> Result<State, Status> {
+        let plan = &job.plan;
+        if plan.size() == 0 {
+            return Ok(State::Known(FileContent::Inline(Box::default())));
+        }
+        if let Some(block) = self.whole.get(&key.to_string())
+            && let Some(digest) = self.digest(block)?
+        {
+            return Ok(State::Known(FileContent::Object { digest, size: plan.size() }));
+        }
+        if let Some(FileContent::Inline(bytes)) = &job.existing
+            && plan.is_of(bytes)
+        {
+            return Ok(State::Known(FileContent::Inline(bytes.clone())));
+        }
+        let upload = self.blobs.blocks().begin(plan).map_err(blocks_failed)?;
+        let mut missing = Vec::new();
+        for index in upload.missing(plan).map_err(blocks_failed)? {
+            if self.fill(&upload, plan, index)? == Filled::No {
+                missing.push(index);
+            }
+        }
+        if let Some(FileContent::Object { digest, size }) = &job.existing {
+            self.fill_alike(&upload, plan, &mut missing, digest, *size)?;
+        }
+        Ok(State::Coming { upload, missing })
+    }
+
+    /// Takes a block from a finished file or from another upload.
+    fn fill(&self, upload: &Arc<BlockUpload>, plan: &BlockPlan, index: usize) -> Result<Filled, Status> {
+        if let Some(block) = self.parts.get(&hex::encode(plan.blocks()[index]))
+            && let Some(digest) = self.digest(block)?
+        {
+            let file = self.store.open_object(&digest).map_err(store_failed)?;
+            let (start, length) = (block.start.unsigned_abs(), block.size.unsigned_abs());
+            let filled = upload.fill(plan, index, &file, start, length).map_err(blocks_failed)?;
+            if filled == Filled::Yes {
+                return Ok(filled);
+            }
+            tracing::warn!(object = %digest, block = block.sha256, "a block is not where it was");
+        }
+        self.blobs.blocks().fill_from_uploads(upload, plan, index).map_err(blocks_failed)
+    }
+
+    /// Takes blocks from the file that is replaced, where it is the same. Most files that are replaced are either much
+    /// the same or quite different, so a few places say whether a look at the whole pays off.
+    fn fill_alike(
+        &self,
+        upload: &BlockUpload,
+        plan: &BlockPlan,
+        missing: &mut Vec<usize>,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), Status> {
+        let covered = |index: &&usize| {
+            let (start, length) = plan.range(**index);
+            start + length <= size
+        };
+        let candidates: Vec<usize> = missing.iter().filter(covered).copied().collect();
+        let (Some(first), Some(last)) = (candidates.first(), candidates.last()) else { return Ok(()) };
+        if !self.store.keep_object(digest).map_err(store_failed)? {
+            return Ok(());
+        }
+        let file = self.store.open_object(digest).map_err(store_failed)?;
+        let try_at = |indices: &mut dyn Iterator<Item = usize>| -> Result<HashSet<usize>, Status> {
+            let mut filled = HashSet::new();
+            for index in indices {
+                if upload.fill_alike(plan, index, &file).map_err(blocks_failed)? == Filled::Yes {
+                    filled.insert(index);
+                }
+            }
+            Ok(filled)
+        };
+        let probes = HashSet::from([*first, candidates[candidates.len() / 2], *last]);
+        let mut filled = try_at(&mut probes.iter().copied())?;
+        if !filled.is_empty() {
+            let rest = candidates.iter().copied().filter(|index| !probes.contains(index));
+            filled.extend(try_at(&mut { rest })?);
+        }
+        missing.retain(|index| !filled.contains(index));
+        Ok(())
+    }
+
+    /// The object that a row names, if it is here. Then it stays as long as the request's hold.
+    fn digest(&self, block: &Block) -> Result<Option<Digest>, Status> {
+        let Ok(digest) = block.digest.parse::<Digest>() else { return Ok(None) };
+        Ok(self.store.keep_object(&digest).map_err(store_failed)?.then_some(digest))
+    }
+}
+
+/// Complete files on their way into the store. Those that don't get there can be uploaded on.
+struct Coming {
+    blobs: Arc<BlobStore>,
+    uploads: Vec<(Arc<BlockUpload>, Assembled)>,
+}
+
+impl Coming {
+    fn store(mut self, store: &Store) -> Result<HashMap<UploadKey, FileContent>, Status> {
+        let mut contents = HashMap::new();
+        let batch = store.batch().map_err(store_failed)?;
+        let device = std::fs::metadata(store.dir()).map(|found| found.dev()).map_err(io_failed)?;
+        for (upload, assembled) in &self.uploads {
+            let content = if assembled.size <= INLINE_LIMIT as u64 {
+                FileContent::Inline(std::fs::read(&assembled.path).map_err(io_failed)?.into())
+            } else {
+                let digest = Digest::from_bytes(assembled.digest);
+                let file = std::fs::File::open(&assembled.path).map_err(io_failed)?;
+                if file.metadata().map_err(io_failed)?.dev() == device {
+                    batch.stage_file(digest, assembled.path.clone()).map_err(store_failed)?;
+                } else {
+                    batch.put_reader(file).map_err(store_failed)?;
+                }
+                FileContent::Object { digest, size: assembled.size }
+            };
+            contents.insert(upload.key(), content);
+        }
+        batch.publish().map_err(store_failed)?;
+        for (upload, _) in self.uploads.drain(..) {
+            self.blobs.blocks().forget(&upload).map_err(blocks_failed)?;
+        }
+        Ok(contents)
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        for (upload, assembled) in &self.uploads {
+            if assembled.path.exists() {
+                upload.reopen();
+            } else if let Err(error) = self.blobs.blocks().forget(upload) {
+                tracing::warn!(%error, "what is left of an upload cannot be removed");
+            }
+        }
+    }
+}
+
+fn blocks_failed(error: BlockError) -> Status {
+    let text = with_source(&error);
+    match &error {
+        BlockError::Io { source, .. } if is_full(source) => Status::resource_exhausted(text),
+        _ => Status::unavailable(text),
+    }
+}
+
+fn store_failed(error: StoreError) -> Status {
+    let text = format!("the content store failed: {}", with_source(&error));
+    if error.io().is_some_and(is_full) { Status::resource_exhausted(text) } else { Status::unavailable(text) }
+}
+
+fn io_failed(error: std::io::Error) -> Status {
+    let text = format!("an upload cannot be read: {error}");
+    if is_full(&error) { Status::resource_exhausted(text) } else { Status::unavailable(text) }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: u64, names: &[&[u8]]) -> pb::volume_put_files2_request::File {
+        let block = |name: &&[u8]| pb::volume_put_files2_request::Block {
+            contents_sha256: name.to_vec().into(),
+            put_response: None,
+        };
+        pb::volume_put_files2_request::File {
+            path: "f".into(),
+            size,
+            blocks: names.iter().map(block).collect(),
+            mode: None,
+        }
+    }
+
+    #[test]
+    fn a_plan_needs_a_hash_for_each_block() {
+        const BLOCK_BYTES: u64 = homeport_gateway::BLOCK_BYTES;
+        let name = [7; 32];
+        assert_eq!(plan(&file(BLOCK_BYTES + 1, &[&name, &name])).unwrap().blocks().len(), 2);
+        assert!(plan(&file(BLOCK_BYTES + 1, &[&name])).is_err());
+        assert!(plan(&file(0, &[&name])).is_err());
+        assert!(plan(&file(1, &[&name[..31]])).is_err());
+        assert!(plan(&file(0, &[])).is_ok());
+    }
+}
