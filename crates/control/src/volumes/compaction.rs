@@ -109,16 +109,19 @@ impl Volumes {
         let (volumes, entry, volume_id) = (Arc::clone(self), Arc::clone(entry), volume_id.to_owned());
         tokio::spawn(async move {
             loop {
+                let looked_at = entry.now().head.number();
                 let tidied = volumes.tidy(&volume_id, &entry).await;
                 entry.tidying.store(false, Ordering::Release);
-                match tidied {
-                    // What was appended meanwhile found somebody at work and left it to them.
-                    Ok(true) if !entry.tidying.swap(true, Ordering::AcqRel) => {}
-                    Ok(_) => return,
+                let again = match tidied {
+                    Ok(folded) => folded || entry.now().head.number() != looked_at,
                     Err(error) => {
                         tracing::warn!(volume = volume_id, %error, "the layers of a Volume could not be folded");
-                        return;
+                        false
                     }
+                };
+                // What was appended meanwhile found somebody at work and left it to them.
+                if !again || entry.tidying.swap(true, Ordering::AcqRel) {
+                    return;
                 }
             }
         });

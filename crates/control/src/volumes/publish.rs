@@ -6,6 +6,7 @@ use homeport_content::{Delta, DeltaId, Foreign, Layered, Stack, merge};
 use homeport_meta::{volume_takes, volume_versions};
 use homeport_proto::record as rec;
 use homeport_proto::worker as wp;
+use homeport_store::Root;
 
 use super::account::Account;
 use super::catalog::Volumes;
@@ -93,7 +94,8 @@ impl Volumes {
 
     /// Brings what a container changed into the history, once. Durable on return.
     pub async fn publish_taken(self: &Arc<Self>, report: Report) -> Result<Outcome, VolumeError> {
-        let _hold = self.store.hold();
+        let hold = self.store.hold();
+        hold.pin(Root::of_stack(&report.seen).chain([Root::Delta(report.delta)]));
         let Ok(entry) = self.entry(&report.volume_id) else { return Ok(Outcome::Gone) };
         let _turn = entry.turn.lock().await;
         if self.entry(&report.volume_id).is_err() {

@@ -85,6 +85,11 @@ impl Control {
             let owed = mounted.and_then(|mounted| mounted.owed());
             return owed.map_or(Ok(settled), |why| Err(CommitError::Owed(why)));
         }
+        let seen = taken.seen.as_ref().and_then(stack_of);
+        if let (Some(mounted), Some(seen), Ok(delta)) = (&mounted, seen, taken.delta.parse()) {
+            // It sees this from now on, whatever comes of the commit.
+            mounted.pin(&self.store, &seen.with(delta));
+        }
         let published = match report(&taken, mounted.as_deref()) {
             Ok(report) => self.volumes.publish_taken(report).await,
             Err(error) => Err(error),
@@ -104,9 +109,7 @@ impl Control {
                 return Err(error.into());
             }
         };
-        if let (Some(mounted), Some(seen)) = (&mounted, taken.seen.as_ref().and_then(stack_of)) {
-            let delta = taken.delta.parse().ok();
-            mounted.pin(&self.store, &delta.map_or(seen.clone(), |delta| seen.with(delta)));
+        if let Some(mounted) = &mounted {
             match &outcome {
                 Outcome::Published { version, merged: false } => mounted.committed(Some(version.number())),
                 _ => mounted.committed(None),

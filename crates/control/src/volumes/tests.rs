@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod catalog;
+mod commits;
+mod functions;
 
 mod history;
 mod layers;
@@ -36,7 +38,7 @@ impl Clock for Hand {
 }
 
 pub(super) struct Place {
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     pub(super) meta: Meta,
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<Hand>,
