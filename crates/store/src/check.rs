@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::hash::BuildHasherDefault;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -126,7 +127,7 @@ impl Check<'_> {
 
     /// Checks a tree or delta; whether it is good, also after mending.
     fn encoded(&mut self, root: &Root) -> Result<bool, StoreError> {
-        let Some(examined) = self.examined(root) else {
+        let Some(examined) = self.examined(root)? else {
             return Ok(false);
         };
         if examined.digest != *root.digest() {
@@ -178,7 +179,7 @@ impl Check<'_> {
     fn object(&self, digest: &Digest) -> Result<(), StoreError> {
         let root = Root::Object(*digest);
         let expected = self.sizes.get(&key(digest)).copied();
-        let Some(examined) = self.examined(&root) else {
+        let Some(examined) = self.examined(&root)? else {
             return Ok(());
         };
         if examined.digest != *digest {
@@ -201,9 +202,9 @@ impl Check<'_> {
     }
 
     /// Reads a file. What differs is read once more, so that an error in memory is not taken for one on the disk.
-    fn examined(&self, root: &Root) -> Option<Examined> {
+    fn examined(&self, root: &Root) -> Result<Option<Examined>, StoreError> {
         let path = self.store.place_of(root);
-        let once = || examine(&path, &|_| ());
+        let once = || examine(&path, &|_| Ok(()));
         let examined = match once() {
             Ok(examined) if examined.digest != *root.digest() => once(),
             examined => examined,
@@ -213,13 +214,16 @@ impl Check<'_> {
                 self.read.fetch_add(1, Ordering::Relaxed);
                 self.bytes.fetch_add(examined.size, Ordering::Relaxed);
                 (self.on_news)(CheckNews::Read(examined.size));
-                Some(examined)
+                Ok(Some(examined))
             }
             // It went meanwhile: then it is missing, or was not needed.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => {
-                self.report(Fault::Unreadable { what: *root, reason: error.to_string() }, None);
-                None
+                let inode = path.symlink_metadata().ok().map(|found| found.ino());
+                let size = self.sizes.get(&key(root.digest())).copied();
+                let mended = self.replace(root, inode, size)?;
+                self.report(Fault::Unreadable { what: *root, reason: error.to_string() }, mended);
+                Ok(None)
             }
         }
     }

@@ -24,8 +24,11 @@ pub(crate) struct Examined {
     pub(crate) is_plain: bool,
 }
 
-/// Reads a file; `pace` is told of each part that was read, and may take its time.
-pub(crate) fn examine(path: &Path, pace: &dyn Fn(u64)) -> io::Result<Examined> {
+/// Told of each part that was read. It may take its time, and an error of it ends the reading.
+pub(crate) type Pace<'a> = &'a dyn Fn(u64) -> io::Result<()>;
+
+/// Reads a file.
+pub(crate) fn examine(path: &Path, pace: Pace<'_>) -> io::Result<Examined> {
     let found = path.symlink_metadata()?;
     let is_plain = found.is_file()
         && (found.uid(), found.gid(), found.mode() & 0o7777) == (0, 0, 0o444)
@@ -34,7 +37,7 @@ pub(crate) fn examine(path: &Path, pace: &dyn Fn(u64)) -> io::Result<Examined> {
         // The file system knows no direct reads, or not of such lengths.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let read = digest_file(&File::open(path)?)?;
-            pace(read.1);
+            pace(read.1)?;
             read
         }
         read => read?,
@@ -50,7 +53,7 @@ fn has_attributes(path: &Path) -> bool {
     names.any(|name| !name.is_empty() && name != b"security.selinux")
 }
 
-fn digest_direct(path: &Path, pace: &dyn Fn(u64)) -> io::Result<(Digest, u64)> {
+fn digest_direct(path: &Path, pace: Pace<'_>) -> io::Result<(Digest, u64)> {
     let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = Aligned::new();
@@ -59,7 +62,7 @@ fn digest_direct(path: &Path, pace: &dyn Fn(u64)) -> io::Result<(Digest, u64)> {
         let read = file.read_at(buffer.bytes(), offset)?;
         hasher.update(&buffer.bytes()[..read]);
         offset += read as u64;
-        pace(read as u64);
+        pace(read as u64)?;
         // At the end the rest of a block comes, or nothing.
         if read == 0 || !read.is_multiple_of(ALIGNMENT) {
             return Ok((hasher.finalize().into(), offset));

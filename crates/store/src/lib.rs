@@ -40,8 +40,10 @@ mod protocol;
 mod quarantine;
 mod reach;
 mod scratch;
+mod scrub;
 mod sources;
 mod trees;
+mod usage;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -55,6 +57,8 @@ pub use gc::{BrokenRoot, Collection, SweepError, Swept};
 pub use hashing::digest_file;
 pub use hold::{Hold, Pin, Root};
 pub use scratch::ScratchDir;
+pub use scrub::{ScrubPolicy, ScrubState};
+pub use usage::{OwnerUsage, Usage};
 
 use cache::Cache;
 use clock::StoreClock;

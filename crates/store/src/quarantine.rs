@@ -44,21 +44,21 @@ impl Store {
 
     /// What was put aside longer ago than `age`.
     pub(crate) fn quarantined_before(&self, age: Duration) -> Result<Vec<PathBuf>, StoreError> {
+        let latest = self.protocol.ground.now().saturating_sub(nanos(age));
+        let mut found = self.quarantined()?;
+        found.retain(|path| since(path).is_some_and(|since| since < latest));
+        Ok(found)
+    }
+
+    /// What was put aside.
+    pub(crate) fn quarantined(&self) -> Result<Vec<PathBuf>, StoreError> {
         let dir = self.quarantine_dir();
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(io_error("list", &dir)(error)),
         };
-        let latest = self.protocol.ground.now().saturating_sub(nanos(age));
-        let mut found = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(io_error("list", &dir))?;
-            if since(&entry.path()).is_some_and(|since| since < latest) {
-                found.push(entry.path());
-            }
-        }
-        Ok(found)
+        entries.map(|entry| Ok(entry.map_err(io_error("list", &dir))?.path())).collect()
     }
 
     /// Where damaged files are.
