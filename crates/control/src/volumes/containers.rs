@@ -83,7 +83,6 @@ struct Waiter<T> {
 }
 
 impl Mounted {
-    #[allow(clippy::too_many_arguments, reason = "names for messages, each of them plain")]
     pub(super) fn new(
         (task_id, volume_id, worker_id): (&str, &str, &str),
         name: String,

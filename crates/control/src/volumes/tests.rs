@@ -83,7 +83,7 @@ impl Place {
 
     /// The files of the newest version.
     pub(super) async fn files(&self, id: &str) -> BTreeMap<String, String> {
-        files(&*self.volumes.layered(id).await.unwrap())
+        files(&self.volumes.layered(id).await.unwrap())
     }
 }
 
