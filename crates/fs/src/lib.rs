@@ -32,7 +32,8 @@ mod whiteout;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 pub use collect::{CachedImage, Forgotten};
 pub use commit::CommitRequest;
@@ -54,6 +55,8 @@ use homeport_store::Store;
 use kernel::LayerMount;
 use overlay::LayerInterface;
 use rustix::fs::FlockOperation;
+
+static NEXT_REMOVED: AtomicU64 = AtomicU64::new(0);
 
 /// How snapshots become lower layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,10 @@ pub struct SnapshotFs {
     preparing: Mutex<()>,
     /// Shared while a layer is made mountable and mounted; alone while one is removed.
     mounting: RwLock<()>,
+    /// No other process had the directory open when this one opened it.
+    alone: bool,
+    /// Whether copies cost nothing here.
+    shares_blocks: OnceLock<bool>,
     _lock: File,
 }
 
@@ -102,7 +109,7 @@ impl SnapshotFs {
     pub fn open(store: Arc<Store>, dir: &Path, choice: BackendChoice) -> Result<SnapshotFs, FsError> {
         // Paths of the layers are read by the kernel, whatever the working directory is by then.
         let dir = std::path::absolute(dir).map_err(io_error("find", dir))?;
-        for part in ["erofs", "layers", "linked", "scratch"] {
+        for part in ["erofs", "layers", "linked", "scratch", "volumes"] {
             let path = dir.join(part);
             fs::create_dir_all(&path).map_err(io_error("make the directory", &path))?;
         }
@@ -113,7 +120,8 @@ impl SnapshotFs {
             .write(true)
             .open(&lock_path)
             .map_err(io_error("open", &lock_path))?;
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let alone = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if alone {
             linked::open(&dir.join("linked"))?;
             for part in ["layers", "scratch", "linked/scratch"] {
                 erofs::remove_leftovers(&dir.join(part))?;
@@ -130,6 +138,8 @@ impl SnapshotFs {
             mounts: Mutex::default(),
             preparing: Mutex::default(),
             mounting: RwLock::default(),
+            alone,
+            shares_blocks: OnceLock::new(),
             _lock: lock,
         })
     }
@@ -152,6 +162,28 @@ impl SnapshotFs {
 
     fn layer_mounts(&self) -> MutexGuard<'_, HashMap<Lower, Weak<LayerMount>>> {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether files of the layers and of the store can share blocks.
+    fn shares_blocks(&self) -> bool {
+        *self.shares_blocks.get_or_init(|| probe::shares_blocks(&self.dir.join("scratch")))
+    }
+
+    /// Removes a directory, of which this thread does not see the end.
+    fn remove_aside(&self, path: &Path) {
+        let number = NEXT_REMOVED.fetch_add(1, Ordering::Relaxed);
+        let aside = self.dir.join("scratch").join(format!("removed-{}-{number}", std::process::id()));
+        if let Err(error) = fs::rename(path, &aside) {
+            tracing::warn!(%error, path = %path.display(), "a directory stays on disk for a while");
+            return;
+        }
+        let removal = move || {
+            if let Err(error) = fs::remove_dir_all(&aside) {
+                tracing::warn!(%error, path = %aside.display(), "a directory stays until the next start");
+            }
+        };
+        // Without a thread it is removed at the next start.
+        let _ = std::thread::Builder::new().name("removal".into()).spawn(removal);
     }
 
     fn empty_dir(&self) -> PathBuf {

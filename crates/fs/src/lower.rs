@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, Weak};
 
-use homeport_content::{DeltaId, SnapshotId, Stack};
+use homeport_content::{Delta, DeltaId, SnapshotId, Stack};
 use homeport_store::Root;
 
 use crate::error::FsError;
@@ -110,6 +110,19 @@ impl SnapshotFs {
         known.retain(|_, mount| mount.strong_count() > 0);
         known.insert(lower, Arc::downgrade(&mount));
         Ok(mount)
+    }
+
+    /// A mount of a delta that the store does not have yet.
+    pub(crate) fn unpublished_mount(&self, delta: &Delta) -> Result<Arc<LayerMount>, FsError> {
+        let id = delta.id();
+        let place = self.dir.join("erofs").join(id.to_hex());
+        let _not_removed = self.mounting.read().unwrap_or_else(PoisonError::into_inner);
+        if !place.exists() {
+            let image = erofs::image_of_delta(&id, delta)?;
+            erofs::write_image(&place, &self.dir.join("scratch"), &image)?;
+        }
+        let mount = LayerMount::new(erofs::mount_image(&place)?, self.places().as_deref())?;
+        Ok(Arc::new(mount))
     }
 
     /// Where layers are attached, on kernels that need it.

@@ -235,6 +235,12 @@ fn try_beneath(dir: &Path) -> Result<(), FsError> {
     Err(io_error("see the mount beneath", &place)(io::Error::other("the old one is still there")))
 }
 
+/// Whether files in `dir` can share blocks.
+pub(crate) fn shares_blocks(dir: &Path) -> bool {
+    let scratch = tempfile::Builder::new().prefix("probe-").tempdir_in(dir);
+    scratch.is_ok_and(|scratch| try_reflink(scratch.path()).is_ok())
+}
+
 /// A user namespace that maps `0..size` to `base..`, held by its descriptor alone.
 fn namespace(base: u32, size: u32) -> Result<OwnedFd, FsError> {
     let failed = |source| io_error("make a user namespace with", Path::new("cat"))(source);

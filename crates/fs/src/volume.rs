@@ -25,10 +25,16 @@ mod disk;
 mod early;
 mod error;
 mod frozen;
+mod layer;
+mod left;
 mod namespace;
+mod open;
 mod open_files;
 mod record;
 pub(crate) mod scan;
+mod show;
+mod take;
+mod upper;
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -39,6 +45,11 @@ use homeport_content::{DeltaId, Stack};
 pub use error::{ShowError, VolumeError};
 
 use crate::{IdMap, SnapshotFs};
+use assembly::Attached;
+use early::EarlyCopies;
+use layer::Layer;
+use open::{Retired, Shown};
+use scan::Known;
 
 /// A Volume to be opened for a container.
 #[derive(Debug)]
@@ -114,13 +125,25 @@ pub struct Taken {
     pub clean: bool,
 }
 
-/// A Volume of one container. Dropping it takes its mounts away, but leaves the layer on disk; see
+/// A Volume of one container. Dropping it takes its mounts away from this process, but leaves the layer on disk; see
 /// [`VolumeMount::forget`].
 #[derive(Debug)]
 pub struct VolumeMount {
     fs: Arc<SnapshotFs>,
-    shown: Stack,
-    places: Vec<(PathBuf, VolumePlace)>,
+    key: String,
+    id_map: Option<Arc<IdMap>>,
+    places: Vec<VolumePlace>,
+    staging: PathBuf,
+    /// Sources of binds, until the container has them.
+    staged: Vec<Attached>,
+    early: EarlyCopies,
+    quota: u64,
+    shown: Shown,
+    /// `None` if all places are read-only.
+    layer: Option<Layer>,
+    /// What is known of the files in the upper directory.
+    known: Known,
+    retired: Vec<Retired>,
 }
 
 /// The layer of a Volume that an earlier process left.
@@ -130,65 +153,7 @@ pub struct LeftVolume {
     pub key: String,
     /// What was noted last; empty if nothing was.
     pub note: String,
-}
-
-impl SnapshotFs {
-    /// Mounts a Volume for a container that will be started.
-    pub fn open_volume(self: &Arc<Self>, request: VolumeRequest<'_>) -> Result<VolumeMount, VolumeError> {
-        Err(VolumeError::Key(request.key.to_owned()))
-    }
-
-    /// The layers that earlier processes left, the containers of which have ended.
-    pub fn left_volumes(self: &Arc<Self>) -> Result<Vec<LeftVolume>, VolumeError> {
-        Ok(Vec::new())
-    }
-}
-
-impl VolumeMount {
-    /// What to bind into the container: source, target, and whether it is read-only.
-    pub fn binds(&self) -> Vec<(PathBuf, PathBuf, bool)> {
-        let binds = self.places.iter();
-        binds.map(|(source, place)| (source.clone(), place.path.clone(), place.read_only)).collect()
-    }
-
-    /// The version that is shown, as it was asked for.
-    pub fn shown(&self) -> &Stack {
-        &self.shown
-    }
-
-    /// Makes what the container changed a delta in the store. `inside` is `None` when it has ended.
-    pub fn take(&mut self, inside: Option<Inside<'_>>, kind: TakeKind) -> Result<Taken, VolumeError> {
-        let _ = (inside, kind, &self.fs);
-        Ok(Taken { delta: None, seen: self.shown.clone(), clean: true })
-    }
-
-    /// Shows the container another version, in place. With `strict`, files that are open for reading stand against it
-    /// as well.
-    pub fn show(&mut self, inside: Inside<'_>, stack: &Stack, strict: bool) -> Result<(), ShowError> {
-        let _ = (inside, stack, strict);
-        Err(ShowError::Changed)
-    }
-
-    /// Keeps a text beside the layer on disk, in place of an earlier one, for who finds the layer later.
-    pub fn note(&self, json: &str) -> Result<(), VolumeError> {
-        let _ = json;
-        Ok(())
-    }
-
-    /// Takes the mounts away and removes the layer from disk: all that was taken is in the history.
-    pub fn forget(self) -> Result<(), VolumeError> {
-        Ok(())
-    }
-}
-
-impl LeftVolume {
-    /// Makes what was changed a delta in the store.
-    pub fn take(&mut self) -> Result<Taken, VolumeError> {
-        Err(VolumeError::Key(self.key.clone()))
-    }
-
-    /// Removes the layer from disk.
-    pub fn forget(self) -> Result<(), VolumeError> {
-        Ok(())
-    }
+    fs: Arc<SnapshotFs>,
+    layer: Layer,
+    id_map: Option<Arc<IdMap>>,
 }

@@ -95,6 +95,10 @@ impl LayerDirectory {
 }
 
 impl GenerationDirectory {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn upper(&self) -> PathBuf {
         self.path.join("upper")
     }

@@ -3,13 +3,14 @@
 //! A shared mapping that was made before the first write to a file of a lower layer never shows that write. Databases
 //! map their files, so theirs are copied at once: opened for writing and closed again.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use homeport_content::{Layered, LeafKind, Seen};
+use homeport_content::{Change, Delta, Layered, LeafKind, Seen};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::VolumeError;
@@ -23,6 +24,8 @@ const COPIED_BYTES: u64 = 256 << 20;
 pub(super) struct EarlyCopies {
     names: GlobSet,
     paths: GlobSet,
+    /// The mount has files that were copied early.
+    copied: bool,
 }
 
 impl EarlyCopies {
@@ -48,7 +51,7 @@ impl EarlyCopies {
                 reason: error.to_string(),
             })
         };
-        Ok(EarlyCopies { names: built(names)?, paths: built(paths)? })
+        Ok(EarlyCopies { names: built(names)?, paths: built(paths)?, copied: false })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -59,18 +62,30 @@ impl EarlyCopies {
         path.file_name().is_some_and(|name| self.names.is_match(name)) || self.paths.is_match(path)
     }
 
+    /// Whether files are copied early now that lie in the layers below or in this delta: they should not be in a lower
+    /// layer again while the container runs.
+    pub(super) fn concerns(&self, delta: &Delta) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let is_wanted = |path: &[u8]| self.wants(Path::new(OsStr::from_bytes(path)));
+        self.copied
+            || delta.walk().any(|(path, change)| matches!(change, Change::Leaf(_)) && is_wanted(&path))
+    }
+
     /// Copies the files of `seen` that are wanted, through the mount at `root`. What cannot be copied stays as it is:
     /// it is then copied when it is first written to.
-    pub(super) fn make(&self, seen: &Layered, root: &Path, reflink: bool) -> Result<(), VolumeError> {
+    pub(super) fn make(&mut self, seen: &Layered, root: &Path, reflink: bool) -> Result<(), VolumeError> {
         if self.is_empty() {
             return Ok(());
         }
+        self.copied = false;
         let directory = File::open(root).map_err(io_error("open", root))?;
         let mut left = COPIED_BYTES;
         for (path, entry) in seen.walk(b"") {
             let Seen::Leaf { leaf, .. } = entry else { continue };
             let LeafKind::File(content) = &leaf.kind else { continue };
-            let path = Path::new(std::ffi::OsStr::from_bytes(&path));
+            let path = Path::new(OsStr::from_bytes(&path));
             if !self.wants(path) {
                 continue;
             }
@@ -81,9 +96,9 @@ impl EarlyCopies {
             }
             left = if reflink { left } else { left - size };
             let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let opened = openat2(directory.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
-            if let Err(error) = opened {
-                tracing::warn!(%error, path = %path.display(), "not copied when it is mounted");
+            match openat2(directory.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+                Ok(_) => self.copied = true,
+                Err(error) => tracing::warn!(%error, path = %path.display(), "not copied when it is mounted"),
             }
         }
         Ok(())

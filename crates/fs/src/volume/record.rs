@@ -15,13 +15,13 @@ const FORMAT: u32 = 1;
 /// The state of a layer. It is replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    format: u32,
+    pub(super) format: u32,
     /// Of whom the layer is, in the words of who opened it.
     pub(super) note: String,
     /// The host's id for the container's root, and the number of its ids.
     pub(super) ids: Option<(u32, u32)>,
-    /// The upper directory that takes changes; `None` when nobody writes any more.
-    pub(super) current: Option<Generation>,
+    /// The upper directory that takes changes.
+    pub(super) current: Generation,
     /// An upper directory that nobody writes to, of which the store need not have everything yet.
     pub(super) given: Option<Given>,
     /// What was taken and not yet noted.
@@ -38,6 +38,8 @@ pub(super) struct Generation {
     /// Those, with what was taken from it.
     #[serde(with = "StackText")]
     pub(super) seen: Stack,
+    /// Nobody writes to it any more, and all that was in it is taken or given away.
+    pub(super) spent: bool,
 }
 
 /// An upper directory on its way into the store.
@@ -65,17 +67,17 @@ struct StackText {
     deltas: Vec<DeltaId>,
 }
 
+impl Generation {
+    /// An empty one.
+    pub(super) fn fresh(number: u64, over: Stack) -> Generation {
+        Generation { number, seen: over.clone(), over, spent: false }
+    }
+}
+
 impl Record {
     /// Of a layer that was mounted for the first time.
     pub(super) fn new(ids: Option<(u32, u32)>, current: Generation) -> Record {
-        Record {
-            format: FORMAT,
-            note: String::new(),
-            ids,
-            current: Some(current),
-            given: None,
-            unnoted: Vec::new(),
-        }
+        Record { format: FORMAT, note: String::new(), ids, current, given: None, unnoted: Vec::new() }
     }
 
     /// Reads the record in `dir`; `None` if there is none, because the layer was never mounted.
@@ -147,7 +149,7 @@ mod tests {
     fn record() -> Record {
         let [base, one, two] = ["base", "one", "two"].map(|name| Digest::of(name.as_bytes()));
         let over = Stack::of(base).with(one);
-        let current = Generation { number: 3, seen: over.with(two), over: over.clone() };
+        let current = Generation { seen: over.with(two), spent: true, ..Generation::fresh(3, over.clone()) };
         Record {
             note: "{\"sequence\": 7}".into(),
             given: Some(Given { number: 2, seen: over.clone() }),
@@ -163,9 +165,9 @@ mod tests {
         let mut record = record();
         record.write(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()).unwrap(), Some(record.clone()));
-        record.current = None;
+        record.current.spent = false;
         let prepared = record.prepare(dir.path()).unwrap();
-        assert!(Record::read(dir.path()).unwrap().unwrap().current.is_some());
+        assert!(Record::read(dir.path()).unwrap().unwrap().current.spent);
         prepared.put_in_place().unwrap();
         assert_eq!(Record::read(dir.path()).unwrap(), Some(record));
     }

@@ -85,7 +85,7 @@ impl Volume {
     }
 
     fn try_note(&self, state: &mut State, showing: Option<Showing>) -> Result<(), VolumeError> {
-        let Layer::Mounted(mount) = &state.layer else {
+        let Layer::Mounted(mount) = &mut state.layer else {
             state.noted = true;
             return Ok(());
         };
