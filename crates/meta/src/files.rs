@@ -19,7 +19,7 @@ pub struct File {
 pub async fn put(meta: &Meta, file: &File) -> Result<()> {
     sqlx::query(
         "INSERT INTO files (sha256, digest, size) VALUES ($1, $2, $3) \
-         ON CONFLICT (sha256) DO UPDATE SET digest = excluded.digest, size = excluded.size",
+         ON CONFLICT (sha256) DO UPDATE SET digest = excluded.digest, size = excluded.size, used_at = 0",
     )
     .bind(&file.sha256)
     .bind(&file.digest)

@@ -21,6 +21,7 @@ pub mod outputs;
 pub mod steps;
 pub mod tokens;
 pub mod unknown_methods;
+pub mod uses;
 pub mod volume_takes;
 pub mod volume_versions;
 pub mod volumes;

@@ -19,7 +19,7 @@ pub struct Step {
 pub async fn put(meta: &Meta, step: &Step) -> Result<()> {
     sqlx::query(
         "INSERT INTO steps (cache_key, snapshot, config) VALUES ($1, $2, $3) \
-         ON CONFLICT (cache_key) DO UPDATE SET snapshot = excluded.snapshot, config = excluded.config",
+         ON CONFLICT (cache_key) DO UPDATE SET snapshot = excluded.snapshot, config = excluded.config, used_at = 0",
     )
     .bind(&step.cache_key)
     .bind(&step.snapshot)
