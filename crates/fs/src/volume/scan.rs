@@ -13,7 +13,6 @@ mod known;
 mod leases;
 mod links;
 mod prune;
-mod resume;
 mod survey;
 mod walk;
 
@@ -23,17 +22,15 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use homeport_content::{Delta, Layered, LeafKind, Seen};
+use homeport_content::{Delta, Layered, LeafId, LeafKind};
 
 pub(crate) use contents::{Contents, Manner};
 pub(crate) use known::Known;
 pub(crate) use links::Index;
-pub(crate) use resume::resume;
 
 use crate::IdMap;
 use crate::error::FsError;
 use contents::Unhashed;
-use homeport_content::LeafId;
 
 /// What to scan, and against what.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +62,7 @@ pub(crate) struct Found<'a> {
 /// Reads the upper directory and makes all of it a delta. What the delta names is in the batch of `contents` or in the
 /// store.
 ///
-/// The delta has no entries if no entry changed; its root has the metadata of the root, see [`changes_nothing`].
+/// The delta has no entries if no entry changed. Its root always has the metadata of the root.
 pub(crate) fn scan(request: ScanRequest<'_>, contents: &Contents<'_>) -> Result<Delta, FsError> {
     look(request, contents)?.finish(contents)
 }
@@ -102,9 +99,4 @@ impl Found<'_> {
         })?;
         Ok(self.delta)
     }
-}
-
-/// Whether a delta from a scan leaves everything as it is, the root's metadata too.
-pub(crate) fn changes_nothing(delta: &Delta, seen: &Layered) -> bool {
-    delta.is_empty() && seen.get(b"").map(Seen::metadata) == Some(&delta.root.metadata)
 }

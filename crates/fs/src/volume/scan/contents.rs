@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use homeport_content::{Digest, FileContent};
@@ -30,10 +31,9 @@ const FEW_BYTES: u64 = 1 << 20;
 /// What becomes of files with new content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// They are linked into the batch. When that is published they *are* the objects, and lose mode, owner, time and
-    /// attributes. So this is for an upper directory that nobody will ever use again, whatever fails; what the scan
-    /// found must be on disk before publishing begins, because it cannot be found once more (see
-    /// [`resume`](super::resume)).
+    /// They are linked into the batch as they are. When that is published they *are* the objects, and lose mode, owner,
+    /// time and attributes: by then nobody uses the directory, what the scan found is on disk, and no other scan of it
+    /// will be made, whatever fails.
     Adopt,
     /// They stay as they are. The store gets files of its own, which share all blocks where the file system can do that.
     Copy,
@@ -49,6 +49,8 @@ pub(crate) struct Contents<'a> {
     leave_out: Option<u64>,
     shares_blocks: OnceLock<bool>,
     pub(super) surveyed: Mutex<HashMap<Inode, Surveyed>>,
+    /// Bytes of large files that were hashed.
+    hashed: AtomicU64,
 }
 
 /// A file that is to be taken.
@@ -93,7 +95,13 @@ impl<'a> Contents<'a> {
             leave_out: None,
             shares_blocks: OnceLock::new(),
             surveyed: Mutex::default(),
+            hashed: AtomicU64::new(0),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn hashed(&self) -> u64 {
+        self.hashed.load(Ordering::Relaxed)
     }
 
     /// Leaves out files of more than this many bytes that are open for writing, as if they had not been changed yet, if
@@ -226,6 +234,10 @@ impl<'a> Contents<'a> {
         bases: &[Digest],
         between: Between<'_>,
     ) -> io::Result<Outboard> {
+        let between = &|range: Range<u64>| {
+            self.hashed.fetch_add(range.end - range.start, Ordering::Relaxed);
+            between(range)
+        };
         let with_base = |base: &Digest| -> Option<io::Result<Outboard>> {
             let outboard = self.store.outboard(base)?;
             let equal = shared_ranges(file, &self.store.open_object(base).ok()?)?;
@@ -270,13 +282,8 @@ impl<'a> Contents<'a> {
         Ok(digest)
     }
 
-    /// The digest of a file that nobody writes to.
-    pub(super) fn digest_of(&self, new: &NewFile) -> Result<Digest, FsError> {
-        self.hash(&new.file, new.stat.st_size as u64, &[], &new.shown)
-    }
-
     /// Stages a file whose digest is known, if the store does not have it.
-    pub(super) fn stage(&self, new: &NewFile, digest: Digest) -> Result<(), FsError> {
+    fn stage(&self, new: &NewFile, digest: Digest) -> Result<(), FsError> {
         if self.batch.contains(&digest)? {
             return Ok(());
         }

@@ -96,7 +96,9 @@ impl<'a> Handles<'a> {
         let Some((uuid, handle)) = parse(name) else { return Ok(None) };
         let is_it = |id: &Digest| id.as_bytes()[..16] == uuid;
         let stack = std::iter::once(&self.index.stack.base).chain(&self.index.stack.deltas);
-        let Some(layer) = stack.enumerate().find_map(|(layer, id)| is_it(id).then_some(layer)) else {
+        // A delta that is there twice counts where it is uppermost.
+        let Some(layer) = stack.enumerate().filter_map(|(layer, id)| is_it(id).then_some(layer)).last()
+        else {
             return Ok(None);
         };
         if !self.by_layer.contains_key(&layer) {
