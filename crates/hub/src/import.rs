@@ -147,6 +147,8 @@ pub async fn import_model(
     request: ImportRequest,
     on_progress: impl Fn(ImportProgress) + Send + Sync + 'static,
 ) -> Result<ImportOutcome, ImportError> {
+    // Until the catalog names it.
+    let _hold = store.hold();
     let directory = request.directory.clone();
     let stored = tokio::task::spawn_blocking(move || store_files(&store, &directory, &on_progress));
     let (snapshot, files) = stored.await.map_err(|error| ImportError::Interrupted(error.to_string()))??;

@@ -110,6 +110,12 @@ impl Bases {
         Self { store, options, records, gates: Mutex::default(), unreachable: Mutex::default() }
     }
 
+    /// The images that were brought or used within `max_idle`, for the collector of garbage. The others are brought
+    /// anew when they are wanted.
+    pub fn in_use(&self, max_idle: Duration) -> Vec<(String, SnapshotId)> {
+        self.records.in_use(max_idle)
+    }
+
     /// Brings the image that `reference` names, as in a Dockerfile's `FROM`, into the store.
     pub async fn resolve(
         &self,
@@ -118,6 +124,7 @@ impl Bases {
         log: &Log,
     ) -> Result<(SnapshotId, ImageConfig), BaseError> {
         let parsed = registry::parse(reference)?;
+        let _hold = self.store.hold();
         let _gate = self.enter(&parsed.whole(), log).await;
         let (registry, reason) = match self.ask_registries(&parsed, credentials, log).await {
             Err(BaseError::Unreachable { registry, reason, .. }) => (registry, reason),

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use homeport_content::Digest;
@@ -23,8 +24,8 @@ const QUARANTINE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A garbage collection that has begun.
 #[derive(Debug)]
-pub struct Collection<'a> {
-    store: &'a Store,
+pub struct Collection {
+    store: Arc<Store>,
     cutoff: Time,
     marks: Marks,
     broken: Vec<BrokenRoot>,
@@ -79,13 +80,13 @@ impl Store {
     /// Begins a collection. Of what no root leads to, what was stored or found less than `grace`
     /// ago stays, and what was since the oldest live hold began. Roots are to be read after this
     /// returns.
-    pub fn collection(&self, grace: Duration) -> Collection<'_> {
+    pub fn collection(self: &Arc<Self>, grace: Duration) -> Collection {
         let cutoff = self.protocol.begin_collection(nanos(grace));
-        Collection { store: self, cutoff, marks: Marks::default(), broken: Vec::new() }
+        Collection { store: Arc::clone(self), cutoff, marks: Marks::default(), broken: Vec::new() }
     }
 }
 
-impl Collection<'_> {
+impl Collection {
     /// Marks a root and all that it leads to. `false` if it leads nowhere: then it is also among
     /// the [broken](Collection::broken) ones.
     pub fn mark(&mut self, root: Root) -> bool {
@@ -122,10 +123,11 @@ impl Collection<'_> {
     /// Marks what is pinned, and what young trees and deltas name. To be called when all roots
     /// are marked, before [`Collection::keeps`] is asked.
     pub fn mark_young(&mut self) -> Result<(), StoreError> {
-        for root in self.store.protocol.pinned() {
+        let store = Arc::clone(&self.store);
+        for root in store.protocol.pinned() {
             self.mark(root);
         }
-        for root in self.store.roots_since(self.cutoff)? {
+        for root in store.roots_since(self.cutoff)? {
             let known = self.broken.len();
             self.mark(root);
             // Nobody has named it yet, so nobody misses it.
@@ -136,7 +138,7 @@ impl Collection<'_> {
 
     /// Removes what is neither marked nor young, or says what that would be. `on_progress` is told
     /// how much was looked at.
-    pub fn sweep(mut self, dry_run: bool, on_progress: &dyn Fn(u64)) -> Result<Swept, SweepError> {
+    pub fn sweep(&mut self, dry_run: bool, on_progress: &dyn Fn(u64)) -> Result<Swept, SweepError> {
         self.mark_young()?;
         // A missing object has nothing behind it; of a tree that cannot be read we don't know.
         let unknown = |broken: &BrokenRoot| !matches!(broken.root, Root::Object(_));
@@ -152,10 +154,9 @@ impl Collection<'_> {
             self.store.forget_cached(&|id| !self.keeps(id));
         }
         swept.objects = self.kind("objects", &Root::Object, &mut swept, dry_run, on_progress)?;
-        let store = self.store;
         let here = |digest: &Digest| match dry_run {
             true => self.marks.contains(&Root::Object(*digest)),
-            false => store.contains(digest),
+            false => self.store.contains(digest),
         };
         let outboards = self.shards("outboards", &here, dry_run, &|_| ())?;
         swept.outboards = outboards.removed;
@@ -213,7 +214,7 @@ impl Collection<'_> {
     }
 }
 
-impl Drop for Collection<'_> {
+impl Drop for Collection {
     fn drop(&mut self) {
         self.store.protocol.end_collection();
     }

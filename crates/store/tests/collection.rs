@@ -39,7 +39,7 @@ fn stored(store: &Store, contents: &[u64]) -> SnapshotId {
     batch.publish_with_tree(&tree_of(contents)).unwrap()
 }
 
-fn swept(store: &Store, roots: &[Root]) -> Swept {
+fn swept(store: &Arc<Store>, roots: &[Root]) -> Swept {
     let mut collection = store.collection(Duration::ZERO);
     for root in roots {
         assert!(collection.mark(*root), "{root}");
@@ -103,7 +103,7 @@ fn a_hold_keeps_what_is_stored_and_what_is_found_since_it_began() {
 fn young_garbage_has_a_time_of_grace() {
     let (_dir, store) = fresh();
     stored(&store, &[1]);
-    let collection = store.collection(Duration::from_secs(60));
+    let mut collection = store.collection(Duration::from_secs(60));
     assert_eq!(collection.sweep(false, &|_| ()).unwrap().objects, 0);
     assert_eq!(swept(&store, &[]).objects, 1);
 }
@@ -117,7 +117,7 @@ fn a_pin_keeps_what_it_leads_to_until_the_collections_of_its_time_are_over() {
     let hold = store.hold();
     hold.pin([Root::Tree(held)]);
     assert_eq!(swept(&store, &[]).kept, 4);
-    let collection = store.collection(Duration::ZERO);
+    let mut collection = store.collection(Duration::ZERO);
     drop((pin, hold));
     assert_eq!(collection.sweep(false, &|_| ()).unwrap().kept, 4);
     assert_eq!(swept(&store, &[]).kept, 0);

@@ -3,8 +3,10 @@
 //! A record is a hint: it counts only while the store has the snapshot, and one that can't be read is
 //! as good as none.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use homeport_content::{Digest, SnapshotId};
@@ -17,6 +19,8 @@ use crate::config::ImageConfig;
 #[derive(Debug)]
 pub struct Records {
     dir: PathBuf,
+    /// Held while a record is used or dropped, so that none is both.
+    turn: Mutex<()>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,7 +35,7 @@ struct Record {
 
 impl Records {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, turn: Mutex::default() }
     }
 
     /// The image recorded for `about`, if it is younger than `max_age` and still in the store.
@@ -41,12 +45,38 @@ impl Records {
         about: &str,
         max_age: Option<Duration>,
     ) -> Option<(SnapshotId, ImageConfig)> {
-        let record: Record = serde_json::from_slice(&std::fs::read(self.path(about)).ok()?).ok()?;
+        let path = self.path(about);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let record: Record = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
         let is_young = max_age.is_none_or(|max_age| {
             now().checked_sub(record.made_at).is_some_and(|age| age < max_age.as_secs())
         });
         let is_here = record.about == about && store.contains_tree(&record.snapshot);
-        (is_young && is_here).then_some((record.snapshot, record.config))
+        if !is_young || !is_here {
+            return None;
+        }
+        // What cannot be noted as used could be dropped before it is.
+        File::options().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now())).ok()?;
+        Some((record.snapshot, record.config))
+    }
+
+    /// The snapshots of all records that were used within `max_idle`; the other records are dropped.
+    pub(super) fn in_use(&self, max_idle: Duration) -> Vec<(String, SnapshotId)> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let used = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_idle = used.is_ok_and(|used| used.elapsed().is_ok_and(|idle| idle > max_idle));
+            let read = std::fs::read(entry.path()).ok();
+            let record: Option<Record> = read.and_then(|text| serde_json::from_slice(&text).ok());
+            match record {
+                Some(record) if !is_idle || std::fs::remove_file(entry.path()).is_err() => {
+                    found.push((record.about, record.snapshot));
+                }
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Records what `about` became. The snapshot must be durable.
@@ -99,5 +129,23 @@ mod tests {
         assert_eq!(records.find(&store, "here", Some(Duration::from_secs(1000))), Some((snapshot, config)));
         assert_eq!(records.find(&store, "here", Some(Duration::ZERO)), None);
         assert_eq!(records.find(&store, "elsewhere", None), None);
+    }
+
+    #[test]
+    fn record_that_is_used_stays_and_another_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let records = Records::new(directory.path().join("records"));
+        let config = ImageConfig::default();
+        let snapshot = store.put_tree(&Tree::default()).unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(1000);
+        for about in ["used", "idle"] {
+            records.put(about, snapshot, &config).unwrap();
+            File::options().write(true).open(records.path(about)).unwrap().set_modified(long_ago).unwrap();
+        }
+        records.find(&store, "used", None).unwrap();
+        assert_eq!(records.in_use(Duration::from_secs(2000)).len(), 2);
+        assert_eq!(records.in_use(Duration::from_secs(500)), [("used".to_owned(), snapshot)]);
+        assert_eq!(records.find(&store, "idle", None), None);
     }
 }
