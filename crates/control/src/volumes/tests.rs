@@ -9,6 +9,7 @@ mod functions;
 mod history;
 mod layers;
 mod publishing;
+mod random;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -158,6 +159,11 @@ pub(super) fn files(layered: &Layered) -> BTreeMap<String, String> {
         _ => None,
     });
     leaves.collect()
+}
+
+/// The files below a container's changes.
+pub(super) fn entry_of(place: &Place, container: &Container) -> BTreeMap<String, String> {
+    files(&super::entry::layers(&place.store, &container.seen).unwrap())
 }
 
 pub(super) fn of(files: &[(&str, &str)]) -> BTreeMap<String, String> {
