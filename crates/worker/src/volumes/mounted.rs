@@ -233,9 +233,13 @@ fn place(place: &wp::VolumePlace) -> VolumePlace {
     }
 }
 
-/// Removes an empty directory, and the one of its task with the last of them. Never recursive: were a mount still
-/// there, that would empty the Volume.
+/// Removes a directory in which nothing is mounted any more, and the one of its task with the last of them. Never what
+/// is in the places of mounts: were one still there, that would empty the Volume.
 pub(super) fn remove_staging(staging: &Path) {
+    for place in std::fs::read_dir(staging).into_iter().flatten().flatten() {
+        // What fails here fails below as well.
+        let _ = std::fs::remove_dir(place.path());
+    }
     match std::fs::remove_dir(staging) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(%error, path = %staging.display(), "a directory is left until the next start");

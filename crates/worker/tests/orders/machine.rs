@@ -141,7 +141,7 @@ impl Machine {
             .map(|line| format!("mount {line}"))
             .collect();
         for part in ["worker/sites", "worker/volumes", "fs/layers", "fs/volumes", "runtime/bundles"] {
-            for entry in fs::read_dir(place.join(part)).unwrap() {
+            for entry in fs::read_dir(place.join(part)).into_iter().flatten() {
                 traces.push(format!("directory {}", entry.unwrap().path().display()));
             }
         }
