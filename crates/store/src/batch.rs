@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::io_error;
 use crate::hashing::{CopyError, copy_and_digest, digest_file};
 use crate::hold::Root;
-use crate::names::FEW;
+use crate::names::Encoded;
 use crate::{ScratchDir, Store, StoreError};
 
 /// Objects that become visible together, at the price of one sync for all of them.
@@ -127,42 +127,33 @@ impl Batch<'_> {
     /// Makes every staged object part of the store. All bytes are on disk before the first
     /// of them gets its name, and the names before this returns.
     pub fn publish(self) -> Result<(), StoreError> {
-        self.publish_objects()
+        self.publish_all(None)
     }
 
     /// Makes every staged object part of the store, then the tree, which may name them.
     pub fn publish_with_tree(self, tree: &Tree) -> Result<SnapshotId, StoreError> {
         tree.validate()?;
-        self.publish_objects()?;
-        self.store.put_tree(tree)
+        let bytes = tree.encode();
+        let id = Digest::of(&bytes);
+        self.publish_all(Some(&Encoded { root: Root::Tree(id), bytes: &bytes, leaves: &tree.leaves }))?;
+        Ok(id)
     }
 
     /// Makes every staged object part of the store, then the delta, which may name them.
     pub fn publish_with_delta(self, delta: &Delta) -> Result<DeltaId, StoreError> {
         delta.validate()?;
-        self.publish_objects()?;
-        self.store.put_delta(delta)
+        let bytes = delta.encode();
+        let id = Digest::of(&bytes);
+        self.publish_all(Some(&Encoded { root: Root::Delta(id), bytes: &bytes, leaves: &delta.leaves }))?;
+        Ok(id)
     }
 
-    fn publish_objects(&self) -> Result<(), StoreError> {
+    fn publish_all(&self, encoded: Option<&Encoded<'_>>) -> Result<(), StoreError> {
         let staged = std::mem::take(&mut *self.staged());
         for path in staged.values() {
-            let file = File::open(path).map_err(io_error("open", path))?;
-            strip_metadata(&file, path)?;
-            // A sync of the whole file system pays off from a few files on.
-            if staged.len() <= FEW {
-                file.sync_all().map_err(io_error("sync", path))?;
-            }
+            strip_metadata(&File::open(path).map_err(io_error("open", path))?, path)?;
         }
-        if staged.len() > FEW {
-            self.store.sync()?;
-        }
-        let mut names = Vec::with_capacity(staged.len());
-        for (digest, path) in &staged {
-            self.store.publish_as(path, Root::Object(*digest))?;
-            names.push(Root::Object(*digest));
-        }
-        self.store.sync_names(&names)
+        self.store.publish_all(&staged, encoded, self.scratch.path())
     }
 
     fn staged(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {

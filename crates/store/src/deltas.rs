@@ -5,6 +5,7 @@ use std::sync::Arc;
 use homeport_content::{Delta, DeltaId, Digest, Layered, Stack};
 
 use crate::hold::Root;
+use crate::names::Encoded;
 use crate::{Store, StoreError};
 
 /// Encoded bytes of the deltas kept decoded.
@@ -17,7 +18,7 @@ impl Store {
         delta.validate()?;
         let bytes = delta.encode();
         let id = Digest::of(&bytes);
-        self.put_encoded(Root::Delta(id), &bytes, &delta.leaves)?;
+        self.put_encoded(&Encoded { root: Root::Delta(id), bytes: &bytes, leaves: &delta.leaves })?;
         Ok(id)
     }
 

@@ -1,20 +1,19 @@
 //! Names that survive a loss of power: which of them do not yet, and how they come to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use homeport_content::{FileContent, Leaf, LeafKind};
+use homeport_content::{Digest, FileContent, Leaf, LeafKind};
 
 use crate::error::io_error;
 use crate::hold::Root;
 use crate::{Store, StoreError};
 
-/// Up to so many files are synced one by one. From there on it pays to sync their file system, but that waits for
-/// everything that anybody wrote to it.
-pub(crate) const FEW: usize = 4;
+/// Up to so many files are synced by themselves. To sync their file system would wait for everything that anybody
+/// wrote to it, which only pays for more.
+const FEW: usize = 16;
 
 /// What is known of names in this process.
 ///
@@ -31,6 +30,28 @@ impl Names {
     fn unsynced(&self) -> MutexGuard<'_, HashSet<Root>> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn shards(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds those of these names that another thread has just made.
+    fn find_unsynced(&self, roots: impl Iterator<Item = Root>, found: &mut Vec<Root>) {
+        let unsynced = self.unsynced();
+        if !unsynced.is_empty() {
+            let known: HashSet<Root> = found.iter().copied().collect();
+            let found_now: HashSet<Root> =
+                roots.filter(|root| unsynced.contains(root) && !known.contains(root)).collect();
+            found.extend(found_now);
+        }
+    }
+}
+
+/// A tree or delta on its way into the store.
+pub(crate) struct Encoded<'a> {
+    pub(crate) root: Root,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) leaves: &'a [Leaf],
 }
 
 impl Store {
@@ -40,12 +61,58 @@ impl Store {
         self.publish(from, &self.place_of(&root))
     }
 
+    /// Stores a tree or delta, all of whose objects are here.
+    pub(crate) fn put_encoded(&self, encoded: &Encoded<'_>) -> Result<(), StoreError> {
+        let scratch = self.scratch_dir()?;
+        self.publish_all(&HashMap::new(), Some(encoded), scratch.path())
+    }
+
+    /// Makes finished files objects, then what names them a tree or delta. Bytes are on disk before they have a name,
+    /// names before there is something that says them, and all of it on return.
+    pub(crate) fn publish_all(
+        &self,
+        staged: &HashMap<Digest, PathBuf>,
+        encoded: Option<&Encoded<'_>>,
+        scratch: &Path,
+    ) -> Result<(), StoreError> {
+        let mut names: Vec<Root> = staged.keys().map(|digest| Root::Object(*digest)).collect();
+        let mut files: Vec<&Path> = staged.values().map(PathBuf::as_path).collect();
+        let written = scratch.join("encoded");
+        let mut new = None;
+        if let Some(encoded) = encoded {
+            // Another thread may just be at these.
+            let objects = encoded.leaves.iter().filter_map(object);
+            self.names.find_unsynced(objects.chain([encoded.root]), &mut names);
+            if !self.keep(&self.place_of(&encoded.root))? {
+                new = Some(encoded.root);
+                fs::write(&written, encoded.bytes).map_err(io_error("write", &written))?;
+                files.push(&written);
+            }
+        }
+        if files.len() > FEW {
+            self.sync()?;
+        } else {
+            sync_each(&files)?;
+        }
+        for (digest, path) in staged {
+            self.publish_as(path, Root::Object(*digest))?;
+        }
+        self.sync_names(&names)?;
+        if let Some(root) = new {
+            self.publish_as(&written, root)?;
+            self.sync_names(&[root])?;
+        }
+        Ok(())
+    }
+
     /// Makes names durable.
-    pub(crate) fn sync_names(&self, roots: &[Root]) -> Result<(), StoreError> {
+    fn sync_names(&self, roots: &[Root]) -> Result<(), StoreError> {
         if roots.len() > FEW {
             self.sync()?;
         } else {
-            roots.iter().try_for_each(|root| self.sync_name(&self.place_of(root)))?;
+            self.sync_shards(
+                roots.iter().filter_map(|root| Some(self.place_of(root).parent()?.to_owned())).collect(),
+            )?;
         }
         let mut unsynced = self.names.unsynced();
         for root in roots {
@@ -54,63 +121,103 @@ impl Store {
         Ok(())
     }
 
-    /// Makes those of these names durable that another thread has just made.
-    fn sync_unsynced(&self, roots: impl Iterator<Item = Root>) -> Result<(), StoreError> {
-        let found: Vec<Root> = {
-            let unsynced = self.names.unsynced();
-            if unsynced.is_empty() {
-                return Ok(());
+    /// Syncs shards, and once the name of each.
+    fn sync_shards(&self, shards: HashSet<PathBuf>) -> Result<(), StoreError> {
+        let known = |shard: &Path| self.names.shards().contains(shard);
+        let new = shards.iter().filter(|shard| !known(shard));
+        let kinds: HashSet<&Path> = new.filter_map(|shard| shard.parent()).collect();
+        let mut durable = Vec::new();
+        for kind in &kinds {
+            // Whatever is in there now is durable after the sync.
+            for entry in fs::read_dir(kind).map_err(io_error("list", kind))? {
+                durable.push(entry.map_err(io_error("list", kind))?.path());
             }
-            let found: HashSet<Root> = roots.filter(|root| unsynced.contains(root)).collect();
-            found.into_iter().collect()
-        };
-        self.sync_names(&found)
-    }
-
-    /// Stores an encoded tree or delta with these leaves. The names of all objects in it are durable before it has its
-    /// own, and that is on return.
-    pub(crate) fn put_encoded(&self, root: Root, bytes: &[u8], leaves: &[Leaf]) -> Result<(), StoreError> {
-        if self.keep(&self.place_of(&root))? {
-            return self.sync_unsynced(std::iter::once(root));
         }
-        self.sync_unsynced(leaves.iter().filter_map(object))?;
-        let scratch = self.scratch_dir()?;
-        let written = scratch.path().join("encoded");
-        File::create_new(&written)
-            .and_then(|mut file| {
-                file.write_all(bytes)?;
-                file.sync_all()
-            })
-            .map_err(io_error("write", &written))?;
-        self.publish_as(&written, root)?;
-        self.sync_names(&[root])
-    }
-
-    /// Syncs the directory of a published file, and once the name of that.
-    fn sync_name(&self, published: &Path) -> Result<(), StoreError> {
-        let Some((shard, kind)) = published.parent().and_then(|shard| Some((shard, shard.parent()?))) else {
-            return Ok(());
-        };
-        sync_directory(shard)?;
-        let mut shards = self.names.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        if !shards.contains(shard) {
-            // All that are there now are durable after this.
-            let entries = fs::read_dir(kind).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-            let entries = entries.map_err(io_error("list", kind))?;
-            sync_directory(kind)?;
-            shards.extend(entries.into_iter().map(|entry| entry.path()));
-        }
+        let directories: Vec<&Path> = shards.iter().map(PathBuf::as_path).chain(kinds).collect();
+        sync_each(&directories)?;
+        self.names.shards().extend(durable);
         Ok(())
     }
 }
 
-fn sync_directory(directory: &Path) -> Result<(), StoreError> {
-    File::open(directory).and_then(|handle| handle.sync_all()).map_err(io_error("sync", directory))
+/// Syncs few files or directories, all at once: a journal takes them together.
+fn sync_each(paths: &[&Path]) -> Result<(), StoreError> {
+    let sync =
+        |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path));
+    if let [path] = paths {
+        return sync(path);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = paths.iter().map(|path| (path, scope.spawn(|| sync(path)))).collect();
+        threads.into_iter().try_for_each(|(path, thread)| match thread.join() {
+            Ok(synced) => synced,
+            Err(_) => {
+                Err(io_error("sync", path)(std::io::Error::other("the thread that should do it failed")))
+            }
+        })
+    })
 }
 
 fn object(leaf: &Leaf) -> Option<Root> {
     match &leaf.kind {
         LeafKind::File(FileContent::Object { digest, .. }) => Some(Root::Object(*digest)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use homeport_content::{Delta, Metadata, Tree};
+
+    use super::*;
+
+    fn unsynced(store: &Store) -> usize {
+        store.names.unsynced().len()
+    }
+
+    /// An object as another thread has it between the renaming and the sync.
+    fn half_published(store: &Store, bytes: &[u8]) -> Leaf {
+        let digest = Digest::of(bytes);
+        let scratch = store.scratch_dir().unwrap();
+        let written = scratch.path().join("object");
+        fs::write(&written, bytes).unwrap();
+        store.publish_as(&written, Root::Object(digest)).unwrap();
+        let content = FileContent::Object { digest, size: bytes.len() as u64 };
+        Leaf { metadata: Metadata::with_mode(0o644), kind: LeafKind::File(content) }
+    }
+
+    #[test]
+    fn what_is_built_on_is_synced_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let leaf = half_published(&store, &[1; 1000]);
+        let other = half_published(&store, &[2; 1000]);
+        let mut tree = Tree::default();
+        tree.insert_leaf(b"f", leaf).unwrap();
+        assert_eq!(unsynced(&store), 2);
+        store.put_delta(&Delta::from_tree(&tree)).unwrap();
+        assert_eq!(unsynced(&store), 1);
+        tree.insert_leaf(b"g", other).unwrap();
+        let id = store.put_tree(&tree).unwrap();
+        assert_eq!(unsynced(&store), 0);
+        // A tree that another thread is just storing is not durable for being found.
+        store.names.unsynced().insert(Root::Tree(id));
+        store.put_tree(&tree).unwrap();
+        assert_eq!(unsynced(&store), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_batch_of_any_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for count in [1, FEW, FEW + 1, 40] {
+            let batch = store.batch().unwrap();
+            for number in 0..count {
+                batch.put_bytes(&[count as u8, number as u8].repeat(400)).unwrap();
+            }
+            batch.publish_with_delta(&Delta::new(Metadata::with_mode(count as u32))).unwrap();
+            assert_eq!(unsynced(&store), 0);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use homeport_content::{Digest, EntryRef, FileContent, LeafKind, SnapshotId, Tree};
 
 use crate::hold::Root;
+use crate::names::Encoded;
 use crate::objects::check_size;
 use crate::{Store, StoreError};
 
@@ -25,7 +26,7 @@ impl Store {
         tree.validate()?;
         let bytes = tree.encode();
         let id = Digest::of(&bytes);
-        self.put_encoded(Root::Tree(id), &bytes, &tree.leaves)?;
+        self.put_encoded(&Encoded { root: Root::Tree(id), bytes: &bytes, leaves: &tree.leaves })?;
         Ok(id)
     }
 
