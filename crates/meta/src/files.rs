@@ -19,7 +19,7 @@ pub struct File {
 pub async fn put(meta: &Meta, file: &File) -> Result<()> {
     sqlx::query(
         "INSERT INTO files (sha256, digest, size) VALUES ($1, $2, $3) \
-         ON CONFLICT (sha256) DO UPDATE SET digest = excluded.digest, size = excluded.size, used_at = 0",
+         ON CONFLICT (sha256) DO UPDATE SET digest = excluded.digest, size = excluded.size",
     )
     .bind(&file.sha256)
     .bind(&file.digest)
@@ -47,4 +47,12 @@ pub async fn delete(meta: &Meta, sha256: &str) -> Result<bool> {
         .await
         .context(|| format!("delete file {sha256}"))?;
     Ok(result.rows_affected() > 0)
+}
+
+/// The SHA-256 and the store's digest of every file.
+pub async fn list(meta: &Meta) -> Result<Vec<(String, String)>> {
+    sqlx::query_as("SELECT sha256, digest FROM files ORDER BY sha256")
+        .fetch_all(&meta.pool)
+        .await
+        .context(|| "list the uploaded files".to_owned())
 }

@@ -1,11 +1,10 @@
 //! When things were used last, and the removal of what was not used for long.
 //!
-//! Finding a row by [`step`] or [`file`] is a use. It is written down before the row is returned, at
+//! Finding a build step by [`step`] is a use. It is written down before the step is returned, at
 //! most once in [`PRECISION`]; so of a lookup and a removal at the same time, either the lookup finds
 //! nothing or the row stays.
 
 use crate::database::{Context, Meta, Result};
-use crate::files::File;
 use crate::steps::Step;
 
 /// Milliseconds within which uses are not told apart. What is younger must never be removed.
@@ -18,8 +17,6 @@ pub enum Kind {
     Images,
     /// Build steps, by cache key.
     Steps,
-    /// Uploaded files, by SHA-256.
-    Files,
     /// Objects of apps, by id.
     Objects,
 }
@@ -29,7 +26,6 @@ impl Kind {
         match self {
             Kind::Images => ("images", "id"),
             Kind::Steps => ("steps", "cache_key"),
-            Kind::Files => ("files", "sha256"),
             Kind::Objects => ("objects", "id"),
         }
     }
@@ -93,12 +89,6 @@ pub async fn step(meta: &Meta, cache_key: &str, now: i64) -> Result<Option<Step>
     Ok(if used(meta, Kind::Steps, cache_key, now).await? { found } else { None })
 }
 
-/// Finds the file with this SHA-256, as [`crate::files::get`], and notes its use.
-pub async fn file(meta: &Meta, sha256: &str, now: i64) -> Result<Option<File>> {
-    let found = crate::files::get(meta, sha256).await?;
-    Ok(if used(meta, Kind::Files, sha256, now).await? { found } else { None })
-}
-
 /// Notes a use, unless one was noted not long ago. False if there is no such row.
 async fn used(meta: &Meta, kind: Kind, id: &str, now: i64) -> Result<bool> {
     let (table, key) = kind.table();
@@ -129,22 +119,4 @@ pub async fn step_snapshots(meta: &Meta) -> Result<Vec<(String, String)>> {
         .fetch_all(&meta.pool)
         .await
         .context(|| "list the build steps".to_owned())
-}
-
-/// The digests of uploaded files that were used since `since`.
-pub async fn file_objects(meta: &Meta, since: i64) -> Result<Vec<(String,)>> {
-    sqlx::query_as("SELECT DISTINCT digest FROM files WHERE used_at = 0 OR used_at >= $1")
-        .bind(since)
-        .fetch_all(&meta.pool)
-        .await
-        .context(|| "list the uploaded files".to_owned())
-}
-
-/// The digests of objects with uploaded blocks that were used since `since`.
-pub async fn block_objects(meta: &Meta, since: i64) -> Result<Vec<(String,)>> {
-    sqlx::query_as("SELECT DISTINCT digest FROM blocks WHERE used_at >= $1")
-        .bind(since)
-        .fetch_all(&meta.pool)
-        .await
-        .context(|| "list the uploaded blocks".to_owned())
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use homeport_meta::uses::{self, Kind, PRECISION};
-use homeport_meta::{Meta, files, images, steps};
+use homeport_meta::{Meta, images, steps};
 
 async fn open() -> (tempfile::TempDir, Meta) {
     let dir = tempfile::tempdir().unwrap();
@@ -51,18 +51,18 @@ async fn a_lookup_beside_a_removal_finds_nothing_or_keeps_the_row() {
             .unwrap();
         uses::stamp(&meta, Kind::Files, 1).await.unwrap();
         let (found, swept) = tokio::join!(
-            uses::file(&meta, &sha256, now),
-            uses::sweep(&meta, Kind::Files, now - PRECISION, None)
+            uses::step(&meta, &key, now),
+            uses::sweep(&meta, Kind::Steps, now - PRECISION, None)
         );
         swept.unwrap();
-        let left = files::get(&meta, &sha256).await.unwrap();
+        let left = steps::get(&meta, &key).await.unwrap();
         assert_eq!(found.unwrap(), left, "{round}");
-        files::delete(&meta, &sha256).await.unwrap();
+        steps::delete(&meta, &key).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn uses_are_noted_forward_only_and_objects_are_listed_by_age() {
+async fn uses_are_noted_forward_only() {
     let (_dir, meta) = open().await;
     let image =
         images::Image { id: "im-1".into(), cache_key: "k".into(), state: "ready".into(), record: vec![] };
@@ -71,12 +71,4 @@ async fn uses_are_noted_forward_only_and_objects_are_listed_by_age() {
         uses::touch(&meta, Kind::Images, &["im-1".into(), "im-gone".into()], now).await.unwrap();
         assert_eq!(uses::list(&meta, Kind::Images).await.unwrap(), [("im-1".to_owned(), expected)]);
     }
-    for (sha256, digest) in [("a", "one"), ("b", "two"), ("c", "one")] {
-        files::put(&meta, &files::File { sha256: sha256.into(), digest: digest.into(), size: 1 })
-            .await
-            .unwrap();
-        uses::touch(&meta, Kind::Files, &[sha256.into()], if sha256 == "b" { 10 } else { 20 }).await.unwrap();
-    }
-    assert_eq!(uses::file_objects(&meta, 20).await.unwrap(), [("one".to_owned(),)]);
-    assert_eq!(uses::file_objects(&meta, 10).await.unwrap().len(), 2);
 }
