@@ -45,11 +45,9 @@ async fn a_lookup_beside_a_removal_finds_nothing_or_keeps_the_row() {
     let (_dir, meta) = open().await;
     let now = 10 * PRECISION;
     for round in 0..50 {
-        let sha256 = format!("{round}");
-        files::put(&meta, &files::File { sha256: sha256.clone(), digest: "d".into(), size: 1 })
-            .await
-            .unwrap();
-        uses::stamp(&meta, Kind::Files, 1).await.unwrap();
+        let key = format!("{round}");
+        steps::put(&meta, &step(&key)).await.unwrap();
+        uses::stamp(&meta, Kind::Steps, 1).await.unwrap();
         let (found, swept) = tokio::join!(
             uses::step(&meta, &key, now),
             uses::sweep(&meta, Kind::Steps, now - PRECISION, None)
