@@ -15,8 +15,8 @@ use super::disk::GenerationDirectory;
 use super::{VolumeError, VolumePlace};
 use crate::error::io_error;
 use crate::kernel::{self, Attributes, LayerMount};
-use crate::overlay::{Lasting, Writable};
-use crate::{FsError, IdMap, SnapshotFs};
+use crate::overlay::{Lasting, Overlay, Writable};
+use crate::{Backend, FsError, IdMap, SnapshotFs};
 
 /// What to assemble.
 pub(super) struct Plan<'a> {
@@ -41,6 +41,8 @@ pub(super) struct Assembly {
     pub(super) mounts: Vec<OwnedFd>,
     /// Keeps the layers in the cache of mounts.
     pub(super) lowers: Vec<Arc<LayerMount>>,
+    /// Of the upper directory, before anybody could write to it.
+    pub(super) root_stamp: Option<(i64, i64)>,
     root: Attached,
 }
 
@@ -90,7 +92,8 @@ impl SnapshotFs {
             let shown = directory_for(&opened, place, owner)?;
             mounts.push(mount_for(shown.as_fd(), place)?);
         }
-        Ok(Assembly { device: about.st_dev, mounts, lowers: plan.lowers, root })
+        let root_stamp = plan.writable.map(GenerationDirectory::root_stamp).transpose()?;
+        Ok(Assembly { device: about.st_dev, mounts, lowers: plan.lowers, root_stamp, root })
     }
 
     /// The overlay, with an index of names where the kernel has it.
@@ -106,6 +109,10 @@ impl SnapshotFs {
         };
         let (upper, work) = (generation.upper(), generation.work());
         let with = |lasting| Some(Writable { upper: &upper, work: &work, lasting: Some(lasting) });
+        if self.backend == Backend::Linked {
+            // Names in its trees share inodes that are no links of one another: an index would change them together.
+            return Ok(self.overlay(lowers, data, with(Lasting::Plain), target)?);
+        }
         let first = match self.overlay(lowers, data, with(Lasting::Indexed), target) {
             Ok(mount) => return Ok(mount),
             Err(error) => error,
@@ -123,30 +130,17 @@ impl SnapshotFs {
         }
     }
 
-    /// Whether some mount still writes to the upper directory: the kernel then refuses another one.
-    pub(super) fn is_in_use(
-        &self,
-        lowers: &[Arc<LayerMount>],
-        id_map: Option<&IdMap>,
-        generation: &GenerationDirectory,
-    ) -> Result<bool, VolumeError> {
-        let target = generation.upper().display().to_string();
-        let mapped = self.id_mapped(lowers, id_map, &target)?;
-        let used: Vec<&LayerMount> = if mapped.is_empty() {
-            lowers.iter().map(Arc::as_ref).collect()
-        } else {
-            mapped.iter().collect()
-        };
+    /// Whether some mount still writes to the upper directory: the kernel then refuses another one. It is of no use
+    /// for mounts afterwards.
+    pub(super) fn is_in_use(&self, generation: &GenerationDirectory) -> Result<bool, VolumeError> {
         let (upper, work) = (generation.upper(), generation.work());
         let writable = Writable { upper: &upper, work: &work, lasting: Some(Lasting::Indexed) };
-        match self.overlay(&used, None, Some(writable), &target) {
+        let lower = LayerMount::new(kernel::bind(&self.empty_dir())?, self.places().as_deref())?;
+        let overlay = Overlay { lowers: vec![lower.fd()], data: Vec::new(), writable: Some(writable) };
+        match overlay.mount(self.interface, &upper.display().to_string()) {
             Ok(_unused) => Ok(false),
-            Err(error) => match error.io().and_then(std::io::Error::raw_os_error) {
-                Some(libc::EBUSY) => Ok(true),
-                // No index here, so the kernel would not say.
-                Some(libc::EINVAL) => Ok(false),
-                _ => Err(error.into()),
-            },
+            // Other layers than those that it was mounted over are refused as well, but not so early.
+            Err(error) => Ok(error.io().and_then(std::io::Error::raw_os_error) == Some(libc::EBUSY)),
         }
     }
 }

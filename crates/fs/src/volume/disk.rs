@@ -10,7 +10,8 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use homeport_content::{Delta, Metadata};
@@ -111,6 +112,13 @@ impl GenerationDirectory {
         self.path.join("data")
     }
 
+    /// Changes with everything that is done to the root of the mount.
+    pub(super) fn root_stamp(&self) -> Result<(i64, i64), VolumeError> {
+        let upper = self.upper();
+        let about = fs::metadata(&upper).map_err(io_error("look at", &upper))?;
+        Ok((about.ctime(), about.ctime_nsec()))
+    }
+
     /// Whether the upper directory holds any entry.
     pub(super) fn has_entries(&self) -> Result<bool, VolumeError> {
         let upper = self.upper();
@@ -126,15 +134,21 @@ impl GenerationDirectory {
         Ok(data)
     }
 
-    /// Writes a delta; durable on return, and so are the names in `data`.
+    /// Writes a delta. Durable after [`GenerationDirectory::sync_deltas`].
     pub(super) fn write_delta(&self, name: &str, delta: &Delta) -> Result<(), VolumeError> {
         let path = self.path.join(name);
-        File::create(&path)
-            .and_then(|mut file| {
-                file.write_all(&delta.encode())?;
-                file.sync_all()
-            })
-            .map_err(io_error("write", &path))?;
+        fs::write(&path, delta.encode()).map_err(io_error("write", &path))?;
+        Ok(())
+    }
+
+    /// Waits until the deltas that were written here are on disk.
+    pub(super) fn sync_deltas(&self) -> Result<(), VolumeError> {
+        for path in ["delta", "change", ""].map(|name| self.path.join(name)) {
+            match File::open(&path).and_then(|file| file.sync_all()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                synced => synced.map_err(io_error("sync", &path))?,
+            }
+        }
         Ok(())
     }
 

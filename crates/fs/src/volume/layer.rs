@@ -9,7 +9,7 @@ use homeport_content::{Delta, DeltaId, FileContent, Layered, LeafKind, Metadata,
 use homeport_store::{Batch, Pin, Root, Store};
 
 use super::disk::{GenerationDirectory, LayerDirectory};
-use super::record::{Generation, Given, Record, Unnoted};
+use super::record::{self, Generation, Given, Record, Unnoted};
 use super::{Taken, VolumeError};
 use crate::error::io_error;
 
@@ -88,7 +88,8 @@ impl Layer {
     pub(super) fn note(&mut self, store: &Store, text: &str) -> Result<(), VolumeError> {
         let record = Record { note: text.to_owned(), unnoted: Vec::new(), ..self.record.clone() };
         self.handed_over = 0;
-        self.write(store, record)
+        self.write(store, record)?;
+        record::sync(self.directory.path())
     }
 
     fn pin(&mut self, store: &Store) {
@@ -209,6 +210,10 @@ impl Layer {
             self.write(store, self.record.clone())?;
         }
         let generation = self.directory.generation(given.number);
+        // What is in the upper directory loses its metadata when it becomes objects: from then on it counts what is
+        // written here.
+        generation.sync_deltas()?;
+        record::sync(self.directory.path())?;
         let read;
         let (batch, scanned) = match known {
             Some(known) => known,

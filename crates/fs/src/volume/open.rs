@@ -26,6 +26,8 @@ pub(super) struct Shown {
     pub(super) lowers: Vec<Arc<LayerMount>>,
     /// The upper directory of which the contents may be in its own `data` only.
     pub(super) data: Option<u64>,
+    /// Of the fresh upper directory.
+    pub(super) root_stamp: Option<(i64, i64)>,
 }
 
 /// An upper directory that was left for another version, and may still be in use by those who have files open.
@@ -34,7 +36,8 @@ pub(super) struct Retired {
     pub(super) number: u64,
     /// That of which it uses the contents.
     pub(super) data: Option<u64>,
-    lowers: Vec<Arc<LayerMount>>,
+    /// Keeps what it reads from.
+    _lowers: Vec<Arc<LayerMount>>,
 }
 
 impl SnapshotFs {
@@ -183,10 +186,9 @@ impl VolumeMount {
     pub(super) fn sweep(&mut self) {
         let Some(layer) = &self.layer else { return };
         let fs = &self.fs;
-        let map = self.id_map.as_deref();
         self.retired.retain(|retired| {
             let generation = layer.directory.generation(retired.number);
-            fs.is_in_use(&retired.lowers, map, &generation).unwrap_or_else(|error| {
+            fs.is_in_use(&generation).unwrap_or_else(|error| {
                 tracing::debug!(%error, "whether an upper directory is in use cannot be told");
                 true
             })
@@ -208,16 +210,17 @@ impl VolumeMount {
 
 impl Shown {
     fn nothing(stack: Stack) -> Shown {
-        Shown { over: stack.clone(), stack, device: 0, lowers: Vec::new(), data: None }
+        Shown { over: stack.clone(), stack, device: 0, lowers: Vec::new(), data: None, root_stamp: None }
     }
 
     pub(super) fn new(stack: Stack, over: Stack, assembly: Assembly, data: Option<u64>) -> Shown {
-        Shown { stack, over, device: assembly.device, lowers: assembly.lowers, data }
+        let Assembly { device, lowers, root_stamp, .. } = assembly;
+        Shown { stack, over, device, lowers, data, root_stamp }
     }
 
     /// What stays of it, as long as somebody has its files open.
     pub(super) fn retired(self, number: u64) -> Retired {
-        Retired { number, data: self.data, lowers: self.lowers }
+        Retired { number, data: self.data, _lowers: self.lowers }
     }
 }
 

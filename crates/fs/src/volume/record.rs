@@ -1,7 +1,7 @@
 //! What is known of a Volume's layer by those who find it on disk.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use homeport_content::{DeltaId, SnapshotId, Stack};
@@ -84,6 +84,8 @@ impl Record {
     pub(super) fn read(dir: &Path) -> Result<Option<Record>, VolumeError> {
         let path = place(dir);
         let bytes = match fs::read(&path) {
+            // It was there, and had no content yet when the power went.
+            Ok(bytes) if bytes.is_empty() => return Ok(None),
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error).into()),
@@ -91,7 +93,7 @@ impl Record {
         Record::parse(&bytes).map(Some).map_err(|reason| VolumeError::Record { path, reason })
     }
 
-    /// Puts it in the place of the one in `dir`; durable on return.
+    /// Puts it in the place of the one in `dir`. Seen by later processes at once, durable after [`sync`].
     pub(super) fn write(&self, dir: &Path) -> Result<(), VolumeError> {
         self.prepare(dir)?.put_in_place()
     }
@@ -102,12 +104,7 @@ impl Record {
             .map_err(|error| VolumeError::Record { path: place(dir), reason: error.to_string() })?;
         bytes.push(b'\n');
         let path = dir.join("record.new");
-        File::create(&path)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            })
-            .map_err(io_error("write", &path))?;
+        fs::write(&path, bytes).map_err(io_error("write", &path))?;
         Ok(Prepared { dir: dir.to_owned() })
     }
 
@@ -129,11 +126,19 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn put_in_place(self) -> Result<(), VolumeError> {
         let path = place(&self.dir);
-        fs::rename(self.dir.join("record.new"), &path)
-            .and_then(|()| File::open(&self.dir)?.sync_all())
-            .map_err(io_error("rename a new file to", &path))?;
+        fs::rename(self.dir.join("record.new"), &path).map_err(io_error("rename a new file to", &path))?;
         Ok(())
     }
+}
+
+/// Waits until the record in `dir` is on disk.
+pub(super) fn sync(dir: &Path) -> Result<(), VolumeError> {
+    let path = place(dir);
+    File::open(&path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(io_error("sync", &path))?;
+    Ok(())
 }
 
 fn place(dir: &Path) -> PathBuf {

@@ -31,6 +31,7 @@ pub(crate) use links::Index;
 use crate::IdMap;
 use crate::error::FsError;
 use contents::Unhashed;
+use walk::Read;
 
 /// What to scan, and against what.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,7 @@ pub(crate) struct Found<'a> {
     /// For each leaf of the delta, whether it can have no other name than its one here.
     alone: Vec<bool>,
     unhashed: Vec<(LeafId, Unhashed)>,
+    read: Vec<Read>,
 }
 
 /// Reads the upper directory and makes all of it a delta. What the delta names is in the batch of `contents` or in the
@@ -80,6 +82,7 @@ pub(crate) fn look<'a>(request: ScanRequest<'a>, contents: &Contents<'_>) -> Res
         delta: changes.delta,
         alone: changes.alone,
         unhashed,
+        read: changes.read,
     })
 }
 
@@ -89,6 +92,13 @@ impl Found<'_> {
         for (id, content) in intake::hash(contents, &self.unhashed)? {
             if let Some(leaf) = self.delta.leaves.get_mut(id.0 as usize) {
                 leaf.kind = LeafKind::File(content);
+            }
+        }
+        for Read { leaf, inode, stamp, whole } in &self.read {
+            match (self.delta.leaf(*leaf), whole) {
+                (Some(leaf), None) => contents.known.complete(*inode, *stamp, leaf),
+                (Some(leaf), Some(certain)) => contents.known.remember_whole(*inode, *stamp, leaf, *certain),
+                (None, _) => {}
             }
         }
         prune::prune(&mut self.delta, self.seen, &self.alone);

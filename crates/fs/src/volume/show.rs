@@ -22,7 +22,7 @@ impl VolumeMount {
     pub fn show(&mut self, inside: Inside<'_>, stack: &Stack, strict: bool) -> Result<(), ShowError> {
         self.staged.clear();
         self.settle()?;
-        if !strict && self.shown.over == *stack && !self.has_entries()? {
+        if !strict && self.shown.over == *stack && self.is_untouched()? {
             self.shown.stack.clone_from(stack);
             return Ok(());
         }
@@ -143,14 +143,6 @@ impl VolumeMount {
                 pid: 0,
                 process: "of which nothing can be told".to_owned(),
             },
-        }
-    }
-
-    /// Whether the upper directory holds any entry.
-    pub(super) fn has_entries(&self) -> Result<bool, VolumeError> {
-        match self.layer.as_ref().and_then(Layer::upper) {
-            Some(generation) => generation.has_entries(),
-            None => Ok(false),
         }
     }
 

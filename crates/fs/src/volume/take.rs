@@ -54,7 +54,7 @@ impl VolumeMount {
 
     /// Whether a fresh layer takes changes afterwards.
     fn take_running(&mut self, inside: Inside<'_>, kind: TakeKind) -> Result<bool, VolumeError> {
-        if !self.has_entries()? && !self.has_untaken()? {
+        if self.is_untouched()? {
             return Ok(true);
         }
         let Some(upper) = self.upper()? else { return Ok(true) };
@@ -110,6 +110,8 @@ impl VolumeMount {
         let scanned = self.compare(&upper.below, whole)?;
         if let Some(layer) = &mut self.layer {
             layer.publish_copied(&self.fs.store, batch, &scanned)?;
+            // The record pins all of it.
+            self.known.confirm();
         }
         Ok(scanned.whole.is_empty())
     }
@@ -193,11 +195,24 @@ impl VolumeMount {
 
     /// Whether the upper directory holds changes that were not taken. Nobody may be writing.
     pub(super) fn has_untaken(&self) -> Result<bool, VolumeError> {
+        if self.is_untouched()? {
+            return Ok(false);
+        }
         let (Some(layer), Some(upper)) = (&self.layer, self.upper()?) else { return Ok(false) };
         let batch = self.fs.store.batch()?;
         let contents = Contents::new(&self.fs.store, &batch, Manner::Copy, &self.known);
         let scanned = layer.compare(&self.fs.store, &upper.below, upper.scan(&contents)?, 0)?;
         Ok(!matches!(scanned.change, Change::Nothing))
+    }
+
+    /// Whether nothing at all was done to the upper directory since it was mounted.
+    pub(super) fn is_untouched(&self) -> Result<bool, VolumeError> {
+        match self.layer.as_ref().and_then(Layer::upper) {
+            Some(generation) => {
+                Ok(self.shown.root_stamp == Some(generation.root_stamp()?) && !generation.has_entries()?)
+            }
+            None => Ok(true),
+        }
     }
 
     /// The upper directory that takes changes.
@@ -218,7 +233,7 @@ impl Layer {
     ) -> Result<(), VolumeError> {
         let Some(generation) = self.upper() else { return Ok(()) };
         let over = self.record.current.over.clone();
-        let in_use = self.is_in_use_after_all(fs, id_map.as_deref())?;
+        let in_use = self.is_in_use_after_all(fs)?;
         let upper = Upper::new(fs, generation, &over, id_map)?;
         let batch = fs.store.batch()?;
         let manner = if in_use { Manner::Copy } else { Manner::Adopt };
@@ -240,13 +255,10 @@ impl Layer {
     }
 
     /// Whether some process still has the mount after a while.
-    fn is_in_use_after_all(&self, fs: &SnapshotFs, id_map: Option<&IdMap>) -> Result<bool, VolumeError> {
-        let current = &self.record.current;
-        let lowers = Lower::of_stack(&current.over).into_iter().map(|lower| fs.layer_mount(lower));
-        let lowers = lowers.collect::<Result<Vec<_>, _>>()?;
-        let generation = self.directory.generation(current.number);
+    fn is_in_use_after_all(&self, fs: &SnapshotFs) -> Result<bool, VolumeError> {
+        let generation = self.directory.generation(self.record.current.number);
         let mut pause = Duration::from_millis(1);
-        while fs.is_in_use(&lowers, id_map, &generation)? {
+        while fs.is_in_use(&generation)? {
             if pause > LAST_USERS {
                 tracing::warn!(layer = %self.directory.path().display(), "some process still uses a Volume");
                 return Ok(true);

@@ -1,14 +1,13 @@
 //! How the content of files in an upper directory comes into the store.
 
-use std::collections::HashMap;
 use std::fs::{File, Permissions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use homeport_content::{Digest, FileContent};
 use homeport_store::outboard::{Between, MIN_SIZE, Outboard};
@@ -19,7 +18,6 @@ use rustix::io::Errno;
 use super::extents::{clone_into, copy_into, shared_ranges, start_writing};
 use super::known::{Inode, Known, Stamp};
 use super::leases;
-use super::survey::Surveyed;
 use crate::error::{FsError, io_error};
 
 /// Files of at most this many bytes are read, hashed and written in one go.
@@ -48,7 +46,6 @@ pub(crate) struct Contents<'a> {
     manner: Manner,
     leave_out: Option<u64>,
     shares_blocks: OnceLock<bool>,
-    pub(super) surveyed: Mutex<HashMap<Inode, Surveyed>>,
     /// Bytes of large files that were hashed.
     hashed: AtomicU64,
 }
@@ -94,7 +91,6 @@ impl<'a> Contents<'a> {
             manner,
             leave_out: None,
             shares_blocks: OnceLock::new(),
-            surveyed: Mutex::default(),
             hashed: AtomicU64::new(0),
         }
     }
@@ -150,14 +146,6 @@ impl<'a> Contents<'a> {
             self.stage(new, digest)?;
             return Ok(content(digest));
         }
-        if let Some((digest, copy)) = self.surveyed(inode, stamp) {
-            match copy {
-                Some(copy) if self.manner == Manner::Copy => self.batch.stage_file(digest, copy)?,
-                _ => self.stage(new, digest)?,
-            }
-            self.known.remember(inode, stamp, digest, true);
-            return Ok(content(digest));
-        }
         // Asked before the content is read: who comes afterwards changes the stamp.
         let certain = self.manner == Manner::Copy && stamp.is_settled() && leases::without_writers(&new.file);
         if stamp.size <= SMALL {
@@ -194,12 +182,6 @@ impl<'a> Contents<'a> {
         self.batch.stage_file(digest, copy.clone())?;
         self.known.remember(*inode, *stamp, digest, *certain);
         Ok(FileContent::Object { digest, size: stamp.size })
-    }
-
-    /// What a survey found out about a file that is as it was then.
-    fn surveyed(&self, inode: Inode, stamp: Stamp) -> Option<(Digest, Option<PathBuf>)> {
-        let surveyed = self.surveyed.lock().unwrap_or_else(PoisonError::into_inner).remove(&inode)?;
-        surveyed.still(stamp)
     }
 
     /// Whether a file has the bytes of an object, found out without reading much of either.

@@ -1,4 +1,4 @@
-//! Hashing of large files before anybody is stopped.
+//! Hashing of files before anybody is stopped.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -6,48 +6,31 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use homeport_content::{Digest, FileContent, Layered, Leaf, LeafKind, Seen};
-use homeport_store::outboard::Outboard;
+use homeport_content::{Digest, FileContent, INLINE_LIMIT, Layered, Leaf, LeafKind, Seen};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 
 use super::contents::Contents;
 use super::extents::{copy_into, start_writing};
 use super::known::{Inode, Known, Stamp};
-use super::leases::{Lease, Leases};
+use super::leases::Lease;
 use crate::error::{FsError, io_error};
 
-/// Smaller files are hashed quickly enough while the container is stopped.
+/// Larger files are worth waiting for their times to settle.
 const LARGE: u64 = 1 << 20;
 
-/// Most files of which leases are held at one time; each takes descriptors.
-const MOST: usize = 64;
+/// The longest such wait.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Files that wait for a thread; each is open.
+const WAITING: usize = 64;
 
 /// Directories deeper than this are left to the scan.
 const DEEPEST: usize = 64;
-
-/// What a survey found out about a file, and the leases by which it knows that it is still so.
-#[derive(Debug)]
-pub(super) struct Surveyed {
-    stamp: Stamp,
-    digest: Digest,
-    /// A copy in scratch, where copies cost something.
-    copy: Option<PathBuf>,
-    lease: Lease,
-    /// Keeps the thread that watches the leases.
-    _leases: Arc<Leases>,
-}
-
-impl Surveyed {
-    /// Digest and copy, if the file is as it was.
-    pub(super) fn still(self, stamp: Stamp) -> Option<(Digest, Option<PathBuf>)> {
-        (self.stamp == stamp && self.lease.holds()).then_some((self.digest, self.copy))
-    }
-}
 
 /// A file that is worth a look.
 struct Candidate {
@@ -62,81 +45,83 @@ struct Search<'a> {
     known: &'a Known,
     seen: &'a Layered,
     inodes: HashSet<Inode>,
-    found: Vec<Candidate>,
+    found: SyncSender<Candidate>,
 }
 
 impl Contents<'_> {
-    /// Hashes the large new files below an upper directory that nobody has open for writing, while it is in use, so
-    /// that less is left to do when its users are stopped. Where copies cost something and are going to be made, makes
-    /// them. What is found is used by the scan for files that nobody opened for writing until then.
+    /// Hashes the new files below an upper directory that nobody has open for writing, while it is in use, so that less is
+    /// left to do when its users are stopped. Where copies cost something and are going to be made, makes them. A scan
+    /// takes what was found for the files that did not change since.
     ///
     /// Nothing of this is needed, so what cannot be read is passed over.
     pub(crate) fn survey(&self, upper: &Path, seen: &Layered) -> Result<(), FsError> {
         let root = File::open(upper).map_err(io_error("open", upper))?;
-        let mut search = Search { known: self.known, seen, inodes: HashSet::new(), found: Vec::new() };
-        search.directory(root.as_fd(), &mut Vec::new(), 0);
-        let mut found = search.found;
-        if found.is_empty() {
-            return Ok(());
-        }
-        // The largest are worth the most.
-        found.sort_by_key(|candidate| std::cmp::Reverse(candidate.size));
-        found.truncate(MOST);
-        let leases = Arc::new(Leases::new().map_err(io_error("start a thread for", upper))?);
-        let next = AtomicUsize::new(0);
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(found.len());
+        let (sender, receiver) = sync_channel(WAITING);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some(candidate) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = self.survey_file(candidate, &leases) {
+                let receiver: Arc<Mutex<Receiver<Candidate>>> = Arc::clone(&receiver);
+                scope.spawn(move || {
+                    loop {
+                        let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                        let Ok(candidate) = next else { break };
+                        if let Err(error) = self.survey_file(&candidate) {
                             tracing::debug!(%error, "a file is left to the scan");
                         }
                     }
                 });
             }
+            // It ends with the last thread.
+            drop(receiver);
+            let mut search = Search { known: self.known, seen, inodes: HashSet::new(), found: sender };
+            search.directory(root.as_fd(), &mut Vec::new(), 0);
         });
         Ok(())
     }
 
-    fn survey_file(&self, candidate: &Candidate, leases: &Arc<Leases>) -> io::Result<()> {
-        let file = &candidate.file;
-        start_writing(file, 0..candidate.size);
-        let lease = leases.take(file)?;
-        let (_, fresh) = Stamp::of(&fstat(file)?);
-        std::thread::sleep(Duration::from_nanos(fresh.until_settled()));
-        let (inode, stamp) = Stamp::of(&fstat(file)?);
+    fn survey_file(&self, candidate: &Candidate) -> io::Result<()> {
+        let Candidate { file, size, base } = candidate;
+        start_writing(file, 0..*size);
+        let (inode, mut stamp) = Stamp::of(&fstat(file)?);
+        if stamp.size >= LARGE {
+            std::thread::sleep(Duration::from_nanos(stamp.until_settled()).min(PAUSE));
+        }
+        let lease = Lease::take(file)?;
+        stamp = Stamp::of(&fstat(file)?).1;
         if !stamp.is_settled() {
             return Ok(());
         }
-        let holds = || match lease.holds() {
-            true => Ok(()),
-            false => Err(io::Error::other("somebody opened it for writing")),
+        let between = |range: Range<u64>| {
+            start_writing(file, range);
+            lease.check()
         };
-        let mut copy = None;
-        let digest = match candidate.base {
+        let digest = match *base {
             Some(base) if self.has_bytes_of(file, stamp.size, &base)? => base,
-            _ if self.copies_bytes() => {
-                let (private, path) = self.fresh_file()?;
-                copy = Some(path);
-                copy_into(file, &private, stamp.size, &holds)?;
-                let between = |range: Range<u64>| {
-                    start_writing(&private, range);
-                    holds()
-                };
-                self.keep_outboard(Outboard::of(&private, &between)?)
-            }
-            base => {
+            base if !self.copies_bytes() => {
                 let bases: Vec<Digest> = self.known.last(inode).into_iter().chain(base).collect();
-                self.keep_outboard(self.outboard_of(file, stamp.size, &bases, &|_| holds())?)
+                self.keep_outboard(self.outboard_of(file, stamp.size, &bases, &between)?)
+            }
+            _ => {
+                let (copy, path) = self.fresh_file()?;
+                let copied = copy_into(file, &copy, stamp.size, &|| lease.check()).and_then(|()| {
+                    let between = |range: Range<u64>| {
+                        start_writing(&copy, range);
+                        Ok(())
+                    };
+                    // Nobody waits for the copy to be hashed.
+                    drop(lease);
+                    self.outboard_of(&copy, stamp.size, &[], &between)
+                });
+                let digest = self.keep_outboard(copied.inspect_err(|_| drop(std::fs::remove_file(&path)))?);
+                self.batch.stage_file(digest, path).map_err(io::Error::other)?;
+                digest
             }
         };
-        holds()?;
-        if Stamp::of(&fstat(file)?).1 != stamp {
-            return Ok(());
+        // With a stamp that has not changed, the copy was made, or the file was hashed, while nobody wrote to it.
+        if Stamp::of(&fstat(file)?).1 == stamp {
+            self.known.remember(inode, stamp, digest, true);
         }
-        let surveyed = Surveyed { stamp, digest, copy, lease, _leases: Arc::clone(leases) };
-        self.surveyed.lock().unwrap_or_else(PoisonError::into_inner).insert(inode, surveyed);
         Ok(())
     }
 }
@@ -170,8 +155,8 @@ impl Search<'_> {
         let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
         let (inode, stamp) = Stamp::of(&stat);
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        let new = stamp.size >= LARGE && self.known.unchanged(inode, stamp).is_none();
-        if !regular || !new || self.found.len() >= 4 * MOST || !self.inodes.insert(inode) {
+        let new = stamp.size > INLINE_LIMIT as u64 && self.known.unchanged(inode, stamp).is_none();
+        if !regular || !new || !self.inodes.insert(inode) {
             return;
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -184,7 +169,8 @@ impl Search<'_> {
                 Some(Seen::Leaf { leaf, .. }) => object_of(leaf),
                 _ => None,
             };
-            self.found.push(Candidate { size: stamp.size, file: file.into(), base });
+            // It is refused only if all threads panicked, which is passed on.
+            let _ = self.found.send(Candidate { size: stamp.size, file: file.into(), base });
         }
     }
 }

@@ -167,7 +167,16 @@ impl Mounted<'_> {
     }
 
     fn detach(&self) {
-        kernel::detach(&self.root()).unwrap();
+        // A process that another thread starts holds it until it has executed its program.
+        for pause in 0..10 {
+            match kernel::detach(&self.root()) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1 << pause));
+                }
+                result => return result.unwrap(),
+            }
+        }
+        panic!("it stays in use");
     }
 
     fn scan(&self, manner: Manner) -> Result<Delta, FsError> {
@@ -195,7 +204,26 @@ impl Mounted<'_> {
         let delta = scan(request, &contents)?;
         drop(contents);
         batch.publish_with_delta(&delta).unwrap();
+        self.known.confirm();
         Ok(delta)
+    }
+
+    /// Number of files that the next scan will not read.
+    fn known_leaves(&self) -> usize {
+        fn count(directory: &Path, known: &Known) -> usize {
+            let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+            entries
+                .map(|path| {
+                    let stat = rustix::fs::lstat(&path).unwrap();
+                    let (inode, stamp) = super::known::Stamp::of(&stat);
+                    match path.is_dir() && !path.is_symlink() {
+                        true => count(&path, known),
+                        false => usize::from(known.leaf(inode, stamp).is_some()),
+                    }
+                })
+                .sum()
+        }
+        count(&self.upper(), &self.known)
     }
 
     /// Scans the mounted overlay and fails unless the delta gives what is shown.

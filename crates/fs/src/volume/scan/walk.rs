@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ use rustix::io::Errno;
 use super::ScanRequest;
 use super::contents::{Contents, NewFile};
 use super::intake::Intake;
+use super::known::{Inode, Stamp};
+use super::leases;
 use super::links::{Indexed, Origin, Several};
 use super::survey::object_of;
 use crate::commit::upper::{Attributes, attributes, metadata};
@@ -30,6 +32,18 @@ pub(super) struct Changes {
     pub(super) alone: Vec<bool>,
     /// Leaves that may have more names below, by what they were there.
     pub(super) several: HashMap<Origin, LeafId>,
+    /// Which of the leaves were read, and of which files.
+    pub(super) read: Vec<Read>,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) leaf: LeafId,
+    pub(super) inode: Inode,
+    pub(super) stamp: Stamp,
+    /// For what has no content of its own in the store: whether the stamp says all of it from now on.
+    pub(super) whole: Option<bool>,
 }
 
 /// Reads the upper directory; contents go to `intake`.
@@ -65,6 +79,7 @@ pub(super) fn walk(
         alone: Vec::new(),
         links: HashMap::new(),
         copied: HashMap::new(),
+        read: Vec::new(),
         index: index.map(|(_, fd)| fd),
         indexed,
         several: Several::new(request.seen),
@@ -109,6 +124,7 @@ struct Walker<'a> {
     links: HashMap<u64, Option<LeafId>>,
     /// Leaves of renamed directories, by what they are in the layers below.
     copied: HashMap<Origin, LeafId>,
+    read: Vec<Read>,
     index: Option<OwnedFd>,
     indexed: Indexed,
     several: Several<'a>,
@@ -217,6 +233,9 @@ impl Walker<'_> {
         if whiteout || kind == FileType::Socket {
             return Ok(self.request.seen.get(path).map(|_| Change::Removed));
         }
+        if let Some(known) = self.known_leaf(&stat) {
+            return Ok(Some(Change::Leaf(known)));
+        }
         let attributes = attributes(&entry_path(parent, name), self.request.id_map)?;
         let mut entry = Entry { parent, name, stat, attributes, below: None };
         entry.below = self.below(&entry, path, below)?;
@@ -264,6 +283,28 @@ impl Walker<'_> {
         Ok(Change::Directory(Box::new(directory)))
     }
 
+    /// A file that was read before and is as it was then.
+    fn known_leaf(&mut self, stat: &Stat) -> Option<LeafId> {
+        if let Some(Some(known)) = self.links.get(&stat.st_ino) {
+            return Some(*known);
+        }
+        let (inode, stamp) = Stamp::of(stat);
+        let leaf = self.contents.known.leaf(inode, stamp)?;
+        let id = self.push(leaf, stat);
+        if stat.st_nlink > 1 {
+            self.links.insert(stat.st_ino, Some(id));
+        }
+        Some(id)
+    }
+
+    fn push(&mut self, leaf: Leaf, stat: &Stat) -> LeafId {
+        let id = LeafId(self.leaves.len() as u32);
+        self.leaves.push(leaf);
+        // A file with more names below has a link in the index.
+        self.alone.push(stat.st_nlink == 1 && self.index.is_some());
+        id
+    }
+
     fn leaf(&mut self, entry: &Entry<'_>, kind: FileType, path: &[u8]) -> Result<Option<LeafId>, FsError> {
         let several_names = entry.stat.st_nlink > 1;
         if let (true, Some(known)) = (several_names, self.links.get(&entry.stat.st_ino)) {
@@ -282,8 +323,9 @@ impl Walker<'_> {
         kind: FileType,
         path: &[u8],
     ) -> Result<Option<LeafId>, FsError> {
-        let id = LeafId(self.leaves.len() as u32);
+        let (inode, stamp) = Stamp::of(&entry.stat);
         let mut new = None;
+        let mut whole = Some(stamp.is_settled());
         let kind = match kind {
             FileType::RegularFile if entry.attributes.metacopy => {
                 LeafKind::File(self.content_below(entry, path)?)
@@ -294,8 +336,10 @@ impl Walker<'_> {
                     return Ok(None);
                 }
                 if size <= INLINE_LIMIT as u64 {
+                    whole = Some(stamp.is_settled() && leases::without_writers(&file));
                     LeafKind::File(self.inline(file, size, path)?)
                 } else {
+                    whole = None;
                     new = Some(file);
                     // Its place is held by what no file can have, until the content is known.
                     LeafKind::File(FileContent::Object { digest: Digest::from_bytes([0; 32]), size })
@@ -311,6 +355,9 @@ impl Walker<'_> {
             FileType::BlockDevice => LeafKind::BlockDevice(entry.stat.st_rdev),
             _ => return Err(self.refuse(path, "it is of an unknown type")),
         };
+        let metadata = metadata(&entry.stat, entry.attributes.user.clone(), self.request.id_map);
+        let id = self.push(Leaf { metadata, kind }, &entry.stat);
+        self.read.push(Read { leaf: id, inode, stamp, whole });
         if let Some(file) = new {
             let base = match entry.below.as_deref().and_then(|below| self.request.seen.get(below)) {
                 Some(Seen::Leaf { leaf, .. }) => object_of(leaf),
@@ -318,10 +365,6 @@ impl Walker<'_> {
             };
             self.intake.give(id, NewFile { file, stat: entry.stat, base, shown: self.shown(path) });
         }
-        let metadata = metadata(&entry.stat, entry.attributes.user.clone(), self.request.id_map);
-        self.leaves.push(Leaf { metadata, kind });
-        // A file with more names below has a link in the index.
-        self.alone.push(entry.stat.st_nlink == 1 && self.index.is_some());
         Ok(Some(id))
     }
 
@@ -388,7 +431,8 @@ impl Walker<'_> {
                 several.insert(*origin, *id);
             }
         }
-        Changes { delta: Delta { root, leaves: self.leaves }, alone: self.alone, several }
+        let delta = Delta { root, leaves: self.leaves };
+        Changes { delta, alone: self.alone, several, read: self.read }
     }
 
     fn open(&self, entry: &Entry<'_>, path: &[u8]) -> Result<File, FsError> {

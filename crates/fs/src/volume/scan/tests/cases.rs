@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use homeport_content::{Change, Digest};
 use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
@@ -273,6 +273,38 @@ fn a_file_that_stays_the_same_is_hashed_once() {
 }
 
 #[test]
+fn what_was_taken_is_read_again_only_when_it_has_changed() {
+    isolated(|| {
+        let place = Place::new(false);
+        let mounted = place.mount(&base(&place));
+        let at = |name: &str| mounted.root().join(name);
+        for name in ["written", "mode", "attribute", "linked", "small"] {
+            fs::write(at(name), vec![5; if name == "small" { 100 } else { 5000 }]).unwrap();
+        }
+        symlink("target", at("symlink")).unwrap();
+        fs::set_permissions(at("dir/one"), fs::Permissions::from_mode(0o600)).unwrap();
+        settle();
+        mounted.check("the first time");
+        let files = || mounted.known_leaves();
+        assert_eq!(files(), 7);
+        mounted.check("nothing has changed");
+        open_for_writing(&at("written")).write_all_at(b"!", 0).unwrap();
+        open_for_writing(&at("small")).write_all_at(b"!", 0).unwrap();
+        fs::set_permissions(at("mode"), fs::Permissions::from_mode(0o700)).unwrap();
+        lsetxattr(at("attribute"), "user.a", b"1", XattrFlags::empty()).unwrap();
+        fs::hard_link(at("linked"), at("dir/link")).unwrap();
+        assert_eq!(files(), 2);
+        mounted.check("all have changed but two");
+        let before = files();
+        open_for_writing(&at("dir/one")).write_all_at(b"!", 0).unwrap();
+        fs::rename(at("symlink"), at("renamed")).unwrap();
+        assert_eq!(files(), before - 2);
+        mounted.check("and those");
+        mounted.finish();
+    });
+}
+
+#[test]
 fn what_is_adopted_keeps_everything_until_it_is_published() {
     isolated(|| {
         let place = Place::new(false);
@@ -312,13 +344,10 @@ fn a_survey_counts_for_what_nobody_wrote_to_since() {
         let open = open_for_writing(&mounted.root().join("open"));
         let delta = mounted.scan_with(Manner::Copy, |contents| {
             contents.survey(&mounted.upper(), &mounted.seen).unwrap();
-            let surveyed = contents.surveyed.lock().unwrap().len();
-            assert_eq!(surveyed, 3, "not the one that is open for writing");
-            // Nobody has to wait for long.
-            let before = Instant::now();
+            // Not the one that is open for writing.
+            assert_eq!(contents.hashed(), 9 << 20);
             open_for_writing(&mounted.root().join("changed")).write_all_at(b"!", 0).unwrap();
             rustix::fs::ftruncate(open_for_writing(&mounted.root().join("cut")), 2 << 20).unwrap();
-            assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
             open.write_all_at(b"!", 0).unwrap();
             contents
         });

@@ -29,8 +29,8 @@ enum Op {
     Chmod(usize, u32),
     Chown(usize, u32),
     Attribute(usize, u8, u8),
-    /// Scanned in between.
-    Scan,
+    /// Scanned in between, perhaps after times have settled.
+    Scan(bool),
 }
 
 /// Few places, so that operations meet.
@@ -80,7 +80,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (path(), 0..3_u32).prop_map(|(path, uid)| Op::Chown(path, uid)),
         2 => (path(), any::<u8>(), any::<u8>())
             .prop_map(|(path, name, value)| Op::Attribute(path, name, value)),
-        1 => Just(Op::Scan),
+        1 => any::<bool>().prop_map(Op::Scan),
     ]
 }
 
@@ -134,7 +134,7 @@ fn apply(op: &Op, root: &Path, base: u32) -> io::Result<()> {
             }
             Ok(lsetxattr(at(*path), name, &[*value], XattrFlags::empty())?)
         }
-        Op::Scan => Ok(()),
+        Op::Scan(_) => Ok(()),
     }
 }
 
@@ -172,7 +172,10 @@ fn try_rounds(place: &Place, rounds: &[Vec<Op>]) {
         for op in ops {
             // What cannot be done changes nothing.
             let _ = apply(op, &mounted.root(), first_id);
-            if matches!(op, Op::Scan) {
+            if let Op::Scan(settled) = op {
+                if *settled {
+                    std::thread::sleep(std::time::Duration::from_millis(25));
+                }
                 mounted.check("a scan while it is mounted");
             }
         }

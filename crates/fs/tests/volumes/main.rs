@@ -1,0 +1,13 @@
+//! Volumes in processes with mount namespaces of their own, on the running kernel. Every test has a namespace itself, so
+//! nothing of it outlives it. Needs root and `python3`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod container;
+mod cycles;
+mod pace;
+mod place;
+#[path = "../snapshots/place.rs"]
+#[allow(dead_code, unused_imports)]
+mod snapshots;
+mod swaps;
