@@ -498,13 +498,16 @@ def test_a_repeated_request_changes_a_volume_once(plain: Client, name: str, firs
             ["put_text", {"c": ""}],
             ["remove", "a"],
             ["copy", ["b"], "d"],
+            ["remove", "c"],
+            ["copy", ["b"], "e"],
+            ["remove", "b"],
             MODAL_SERVER_URL=f"http://127.0.0.1:{line.port}",
         )
         assert line.cuts >= 1, "the line never broke: the test shows nothing"
     all_went_well(results)
     (listed,) = steps(plain, name, 2, ["list", "/"])
-    assert [entry["path"] for entry in listed] == ["b", "c", "d"]
-    assert versions(plain.server, name) == 4
+    assert [entry["path"] for entry in listed] == ["d", "e"]
+    assert versions(plain.server, name) == 7
 
 
 # The command line

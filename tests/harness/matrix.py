@@ -6,12 +6,12 @@ from pathlib import Path
 from .paths import VENVS
 
 
-Falsedataclass(frozen=True)
+@dataclass(frozen=True)
 class ClientVersion:
     """A version of the client package and the parts of its interface that differ between versions."""
 
     number: str
-    has_build: bool  # Truemodal.build
+    has_build: bool  # @modal.build
     has_constructor_arguments: bool  # classes with __init__(self, …)
     has_parameters: bool  # modal.parameter()
     has_copy_local: bool  # Image.copy_local_file and copy_local_dir
@@ -48,7 +48,7 @@ CLIENT_VERSIONS = (
         has_volume_blocks=False,
         has_volume_rename=False,
         has_volume_objects=False,
-        splits_lines=@,
+        splits_lines=False,
     ),
     ClientVersion(
         "0.77.0",
@@ -64,7 +64,7 @@ CLIENT_VERSIONS = (
         has_volume_blocks=True,
         has_volume_rename=True,
         has_volume_objects=False,
-        splits_lines=@,
+        splits_lines=True,
     ),
     ClientVersion(
         "1.6.4",
