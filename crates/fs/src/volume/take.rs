@@ -61,7 +61,9 @@ impl VolumeMount {
         let fs = Arc::clone(&self.fs);
         let next_over = fold_own(&fs.store, &self.shown.stack, &self.shown.over)?;
         let mut batch = fs.store.batch()?;
-        let contents = Contents::new(&fs.store, &batch, Manner::Copy, &self.known);
+        // A mount that nobody uses now will most likely be unused in a moment: then nothing needs to be copied.
+        let likely = if self.unused_places(inside)?.is_some() { Manner::Adopt } else { Manner::Copy };
+        let contents = Contents::new(&fs.store, &batch, likely, &self.known);
         contents.survey(&upper.generation.upper(), &upper.below)?;
 
         let frozen = Frozen::new(inside.freezer)?;
