@@ -1,7 +1,10 @@
 //! Content by name: digests and trees.
 //!
 //! A snapshot is an immutable [`Tree`] whose regular files are named by the BLAKE3 digest of
-//! their bytes; its own name is the digest of its canonical [encoding](mod@encoding). Everything
+//! their bytes; its own name is the digest of its canonical [encoding](mod@encoding). A [`Delta`] is
+//! what changed from one to another; a version of a Volume is a snapshot with deltas over it, read
+//! as [`Layered`]. [`Edit`] makes deltas, [`diff`] finds them, [`fold`] makes one of two, and
+//! [`merge`] does one to a version that it was not made for. Everything
 //! here is formats and pure functions. There is no I/O: where content lives is the business of
 //! `homeport-store`, how it is mounted that of `homeport-fs`.
 

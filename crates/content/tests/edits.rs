@@ -112,7 +112,8 @@ impl Model {
             .filter(|()| self.is_directory(path)),
             Operation::SetDirectory(path, metadata) => self.put(path, At::Directory(metadata.clone())),
             Operation::Remove(path, recursive) => {
-                if !self.is_leaf(path) && !(self.is_directory(path) && *recursive) {
+                let removable = self.is_leaf(path) || (self.is_directory(path) && *recursive);
+                if !removable {
                     return None;
                 }
                 self.remove(path);

@@ -204,7 +204,7 @@ fn check(heading: &str, subject: &str, actions: &[&str]) {
         let theirs_delta = Arc::new(THEIRS.act(&seen, subject, &theirs));
         let ours_delta = OURS.act(&seen, subject, &ours);
         let head = seen.with(Arc::clone(&theirs_delta));
-        let since = [Foreign { version: 7, delta: &*theirs_delta, own: false }];
+        let since = [Foreign { version: 7, delta: &theirs_delta, own: false }];
         let merged = merge(&seen, &head, &ours_delta, &since);
         merged.delta.validate().unwrap();
         let result = head.with(Arc::new(merged.delta.clone()));

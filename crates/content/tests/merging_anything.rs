@@ -7,7 +7,9 @@ mod random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use homeport_content::{Delta, Foreign, Layered, Leaf, LeafKind, Merged, Metadata, Seen, diff, merge};
+use homeport_content::{
+    Delta, Edit, Foreign, Layered, Leaf, LeafKind, Merged, Metadata, Seen, diff, fold, merge,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use random::{config, few_delta, layered};
@@ -55,12 +57,13 @@ fn check(seen: &Layered, head: &Layered, ours: &Delta, merged: &Merged) -> Resul
     for path in all {
         let [before, theirs, ours, after] = [&s, &h, &o, &r].map(|version| leaf(version.get(path)));
         // The last commit wins.
-        if ours.is_some() && ours != before {
-            let (content, metadata) = ours.as_ref().unwrap();
+        if let Some((content, metadata)) = &ours
+            && ours != before
+        {
             let (found, its) =
                 after.as_ref().ok_or_else(|| TestCaseError::fail(format!("ours lost {path:?}")))?;
             let was = before.as_ref();
-            if was.is_none_or(|(was, _)| was != content) {
+            if was.is_none_or(|(was, _)| *was != *content) {
                 prop_assert_eq!(content, found, "{:?}", path);
             }
             if was.is_none_or(|(_, was)| was.mode != metadata.mode) {
@@ -68,12 +71,14 @@ fn check(seen: &Layered, head: &Layered, ours: &Delta, merged: &Merged) -> Resul
             }
         }
         // What theirs wrote is there, or the conflict is said.
-        if theirs.is_some() && theirs != before && !said(path) {
-            let (content, metadata) = theirs.as_ref().unwrap();
+        if let Some((content, metadata)) = &theirs
+            && theirs != before
+            && !said(path)
+        {
             let (found, its) =
                 after.as_ref().ok_or_else(|| TestCaseError::fail(format!("theirs lost {path:?}")))?;
             let was = before.as_ref();
-            if was.is_none_or(|(was, _)| was != content) {
+            if was.is_none_or(|(was, _)| *was != *content) {
                 prop_assert_eq!(content, found, "{:?}", path);
             }
             if was.is_none_or(|(_, was)| was.mode != metadata.mode) {
@@ -213,4 +218,47 @@ proptest! {
         prop_assert_eq!(both(&one, &other), both(&other, &one));
         prop_assert_eq!(both(&one, &other).0, 0);
     }
+}
+
+#[test]
+fn the_deepest_directories_fit_on_the_stack_of_a_thread() {
+    let deep = b"d/".repeat(1023);
+    let mut seen = Layered::of(Arc::default());
+    let mut deltas = Vec::new();
+    for name in [b"a", b"b", b"c"] {
+        let mut edit = Edit::new(&seen, Default::default());
+        let leaf = Leaf { metadata: Metadata::with_mode(0o644), kind: LeafKind::Fifo };
+        edit.put_leaf(&[&deep[..], name].concat(), leaf).unwrap();
+        edit.copy(&[&deep[..], name].concat(), &[&deep[..], b"copy"].concat(), true).unwrap();
+        let delta = edit.finish();
+        deltas.push(delta.clone());
+        if name == b"a" {
+            seen = seen.with(Arc::new(Delta::decode(&delta.encode()).unwrap()));
+        }
+    }
+    // Threads have 2 MiB.
+    let thread = std::thread::Builder::new().stack_size(1536 << 10).spawn(move || {
+        let head = seen.with(Arc::new(deltas[1].clone()));
+        let foreign = [Foreign { version: 1, delta: &deltas[1], own: false }];
+        let merged = merge(&seen, &head, &deltas[2], &foreign);
+        assert_eq!(merged.conflicts.len(), 0);
+        let result = head.with(Arc::new(merged.delta.clone()));
+        assert_eq!(diff(&seen, &result).walk().count(), 1023 + 2);
+        assert_eq!(fold(&seen, &deltas[1], &merged.delta).walk().count(), 1023 + 3);
+        let flat = result.flatten();
+        assert_eq!(flat.validate(), Ok(()));
+        let mut root = Delta::new(seen.get(b"").unwrap().metadata().clone());
+        root.root.entries.insert(b"d".as_slice().into(), homeport_content::Change::Removed);
+        let merged = merge(&seen, &head, &root, &foreign);
+        // What was seen goes, what came stays, and so do the directories above it.
+        let removed = |(_, change): &(Vec<u8>, &homeport_content::Change)| {
+            **change == homeport_content::Change::Removed
+        };
+        assert_eq!(merged.delta.walk().filter(removed).count(), 2);
+        let mut edit = Edit::new(&head, Default::default());
+        edit.copy(b"d/d/d", b"e", true).unwrap();
+        edit.rename(b"e", b"f").unwrap();
+        assert_eq!(edit.finish().validate(), Ok(()));
+    });
+    thread.unwrap().join().unwrap();
 }

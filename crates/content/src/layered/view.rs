@@ -116,9 +116,12 @@ fn through<'a>(parts: impl Iterator<Item = Part<'a>>) -> Option<Node<'a>> {
 /// The entries of a directory through all layers, in byte order of their names.
 #[derive(Debug)]
 pub(crate) struct Entries<'a> {
-    tree: Option<Peekable<btree_map::Iter<'a, Box<[u8]>, Entry>>>,
-    deltas: Vec<(usize, Peekable<btree_map::Iter<'a, Box<[u8]>, Change>>)>,
+    tree: Option<Names<'a, Entry>>,
+    deltas: Vec<(usize, Names<'a, Change>)>,
 }
+
+/// What one layer has in a directory, by name.
+type Names<'a, T> = Peekable<btree_map::Iter<'a, Box<[u8]>, T>>;
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (&'a Box<[u8]>, Node<'a>);
