@@ -11,6 +11,7 @@ import pytest
 
 from harness.client import Client, Run
 from harness.matrix import CLIENT_VERSIONS
+from harness.paths import HOMEPORT
 from harness.server import Server, homeport
 
 MIB = 1 << 20
@@ -314,3 +315,31 @@ def test_the_history_survives_a_crash_and_a_data_directory_of_its_own(machine: N
         detached = homeport("storage", "detach", data_dir=server.data_dir)
     assert detached.returncode == 0, detached.stdout + detached.stderr
     assert str(server.data_dir) not in Path("/proc/self/mounts").read_text()
+
+
+@pytest.mark.once
+def test_a_conflict_is_shown_with_the_command_that_undoes_it(client: Client, tmp_path: Path) -> None:
+    home = Home(client.server, client)
+    name = f"conflict-{os.getpid()}"
+    client.run("volume_conflict.py", VOLUME=name)
+    log = home.log(name)
+    newest = next(version for version in log if version["conflicts"])
+    assert newest["function_name"] == "second" and newest["task_id"].startswith("ta-"), newest
+    assert [conflict["path"] for conflict in newest["conflicts"]] == ["same.txt"]
+    assert newest["conflicts"][0]["lost_by"] == "first"
+    assert {path for kind, path in home.diff(name, "0") if kind == "added"} == {
+        "same.txt",
+        "from-first.txt",
+        "from-second.txt",
+    }
+    assert home.get(name, "same.txt", tmp_path / "got") == b"from-second"
+
+    shown = home.said("volume", "log", name)
+    command = next(line.strip() for line in shown.splitlines() if line.strip().startswith("homeport volume"))
+    assert f"restore {name} --version {newest['conflicts'][0]['lost_version']} same.txt" in command
+    binary = HOMEPORT.parent
+    done = subprocess.run(["sh", "-c", command], env={"PATH": f"{binary}:{os.environ['PATH']}"}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert home.get(name, "same.txt", tmp_path / "got") == b"from-first"
+    assert home.get(name, "from-second.txt", tmp_path / "got") == b"from-second"
+    home.modal("delete", "--yes", name)
