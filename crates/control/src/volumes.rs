@@ -20,16 +20,18 @@ mod error;
 mod history;
 mod mounts;
 mod publish;
+mod recount;
 mod restore;
 mod retention;
 mod roots;
+mod settings;
 mod settling;
 mod since;
 #[cfg(test)]
 mod tests;
 mod version;
 
-pub use catalog::{NewVolume, Settings, Volumes};
+pub use catalog::{NewVolume, Volumes};
 pub(crate) use commits::metadata;
 pub use difference::{DiffEntry, DiffKind};
 pub use error::{EditError, VolumeError};
@@ -37,6 +39,7 @@ pub use history::LogEntry;
 pub use publish::{Outcome, Report};
 pub use retention::Retention;
 pub use roots::VolumeRoots;
+pub use settings::Settings;
 pub use version::Version;
 
 use std::sync::Arc;

@@ -33,7 +33,7 @@ pub struct Volumes {
     pub(super) retention: Retention,
     entries: RwLock<HashMap<String, Arc<Entry>>>,
     /// Held while a name is given away.
-    naming: tokio::sync::Mutex<()>,
+    pub(super) naming: tokio::sync::Mutex<()>,
     /// Ids that were deleted since the start: a repeated request is no mistake.
     deleted: Mutex<HashSet<String>>,
     /// When the clients of ephemeral ones were heard last.
@@ -61,21 +61,6 @@ pub struct NewVolume {
     pub app_id: String,
     /// Whether it ends when its client is silent.
     pub ephemeral: bool,
-}
-
-/// Settings to be changed; none stays as it is.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Versions that are kept; 0 for the server's own number.
-    pub keep_versions: Option<u32>,
-    /// Days for which versions are kept; 0 for the server's own number.
-    pub keep_days: Option<u32>,
-    /// Whether a reload fails with any open file.
-    pub strict_reload: Option<bool>,
-    /// Bytes that it may hold; 0 for no limit.
-    pub quota_bytes: Option<u64>,
-    /// Patterns of files that are copied into the writable layer when it is mounted.
-    pub early_copies: Option<Vec<String>>,
 }
 
 impl Volumes {
@@ -207,32 +192,6 @@ impl Volumes {
         Ok(record)
     }
 
-    /// Gives a Volume another name.
-    pub async fn rename(&self, id: &str, name: &str) -> Result<(), VolumeError> {
-        let _naming = self.naming.lock().await;
-        let record = self.find(id)?;
-        if record.name == name {
-            return Ok(());
-        }
-        self.check_name(name, &record.environment, false)?;
-        self.rewrite(id, |record| name.clone_into(&mut record.name)).await.map(drop)
-    }
-
-    /// Changes the settings of a Volume.
-    pub async fn configure(&self, id: &str, settings: Settings) -> Result<Arc<rec::Volume>, VolumeError> {
-        let _naming = self.naming.lock().await;
-        self.rewrite(id, |record| {
-            record.keep_versions = settings.keep_versions.unwrap_or(record.keep_versions);
-            record.keep_days = settings.keep_days.unwrap_or(record.keep_days);
-            record.strict_reload = settings.strict_reload.unwrap_or(record.strict_reload);
-            record.quota_bytes = settings.quota_bytes.unwrap_or(record.quota_bytes);
-            if let Some(patterns) = settings.early_copies {
-                record.early_copies = patterns;
-            }
-        })
-        .await
-    }
-
     /// Deletes a Volume with its history. False if it was deleted before. Containers that have it mounted keep what
     /// they see until they end.
     pub async fn delete(&self, id: &str) -> Result<bool, VolumeError> {
@@ -277,21 +236,12 @@ impl Volumes {
         self.containers.worker_gone(worker_id);
     }
 
-    async fn rewrite(
+    pub(super) fn check_name(
         &self,
-        id: &str,
-        change: impl FnOnce(&mut rec::Volume),
-    ) -> Result<Arc<rec::Volume>, VolumeError> {
-        let entry = self.entry(id)?;
-        let mut record = (*entry.now().record).clone();
-        change(&mut record);
-        volumes::put(&self.meta, &row(&record)).await?;
-        let record = Arc::new(record);
-        entry.change(|state| state.record = Arc::clone(&record));
-        Ok(record)
-    }
-
-    fn check_name(&self, name: &str, environment: &str, nameless: bool) -> Result<(), VolumeError> {
+        name: &str,
+        environment: &str,
+        nameless: bool,
+    ) -> Result<(), VolumeError> {
         if nameless {
             return Ok(());
         }
@@ -324,7 +274,7 @@ pub(super) fn is_word(text: &str) -> bool {
     (1..=NAME_LIMIT).contains(&text.len()) && text.bytes().all(is_letter)
 }
 
-fn row(record: &rec::Volume) -> volumes::Volume {
+pub(super) fn row(record: &rec::Volume) -> volumes::Volume {
     volumes::Volume {
         id: record.id.clone(),
         name: record.name.clone(),
