@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
@@ -31,6 +31,8 @@ pub(super) struct Mounted {
     /// The path in the container.
     pub(super) path: PathBuf,
     root: PathBuf,
+    /// Paths of other mounts on this one.
+    inner: Vec<PathBuf>,
 }
 
 /// Runs `work` on a thread inside the mount namespace.
@@ -113,19 +115,18 @@ impl Entered {
         }
     }
 
-    /// Puts the new mounts in place of the old ones, all or none. At no time is a place empty.
+    /// Puts the new mounts in place of the old ones, all or none. At no time is a place empty. What is mounted inside
+    /// the old ones is inside the new ones then.
     pub(super) fn swap(&self, swaps: &[(&Mounted, &OwnedFd)]) -> Result<(), VolumeError> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let mut done: Vec<(&Mounted, OwnedFd)> = Vec::new();
         for (mount, new) in swaps {
-            let swapped = open_tree(CWD, &mount.path, flags)
-                .map_err(inside("copy the mount at", &mount.path))
-                .and_then(|old| replace(&mount.path, new.as_fd()).map(|()| old));
+            let swapped = copy_of(&mount.path, OpenTreeFlags::empty())
+                .and_then(|old| replace(mount, new.as_fd()).map(|()| old));
             match swapped {
                 Ok(old) => done.push((mount, old)),
                 Err(error) => {
                     for (mount, old) in done.iter().rev() {
-                        if let Err(error) = replace(&mount.path, old.as_fd()) {
+                        if let Err(error) = replace(mount, old.as_fd()) {
                             let place = mount.path.display();
                             tracing::error!(%error, %place, "a place of a Volume shows another version");
                         }
@@ -138,22 +139,54 @@ impl Entered {
     }
 }
 
-fn replace(path: &Path, new: BorrowedFd<'_>) -> Result<(), VolumeError> {
-    let beneath = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
-    move_mount(new, "", CWD, path, beneath).map_err(inside("mount beneath", path))?;
-    unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(inside("detach the mount at", path))
+/// A copy of the mount at a path, attached nowhere.
+fn copy_of(path: &Path, how: OpenTreeFlags) -> Result<OwnedFd, VolumeError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | how;
+    open_tree(CWD, path, flags).map_err(inside("copy the mount at", path))
+}
+
+fn replace(mount: &Mounted, new: BorrowedFd<'_>) -> Result<(), VolumeError> {
+    let mut inner = Vec::new();
+    for path in &mount.inner {
+        let missing = || io::Error::other("the version that is to be shown has no directory for it");
+        let below = path.strip_prefix(&mount.path).map_err(|_| inside("find", path)(missing()))?;
+        let about = rustix::fs::statat(new, below, AtFlags::SYMLINK_NOFOLLOW);
+        about.map_err(|_| inside("keep what is mounted at", path)(missing()))?;
+        inner.push((path, copy_of(path, OpenTreeFlags::AT_RECURSIVE)?));
+    }
+    let path = &mount.path;
+    let attach = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(new, "", CWD, path, attach | MoveMountFlags::MOVE_MOUNT_BENEATH)
+        .map_err(inside("mount beneath", path))?;
+    unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+        .map_err(inside("detach the mount at", path))?;
+    for (path, copy) in inner {
+        move_mount(&copy, "", CWD, path, attach).map_err(inside("mount again at", path))?;
+    }
+    Ok(())
 }
 
 /// The mounts of one device in a table as of `mountinfo`.
 fn mounts_of(table: &[u8], device: u64) -> Vec<Mounted> {
     let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-    let mounts = table.split(|byte| *byte == b'\n').filter_map(|line| {
+    let mut mounts: Vec<Mounted> = Vec::new();
+    let mut others: Vec<(u64, PathBuf)> = Vec::new();
+    for line in table.split(|byte| *byte == b'\n') {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').take(5).collect();
-        let [id, _parent, number, root, path] = fields[..] else { return None };
-        let id = std::str::from_utf8(id).ok()?.parse().ok()?;
-        (number == wanted.as_bytes()).then(|| Mounted { id, path: unescaped(path), root: unescaped(root) })
-    });
-    mounts.collect()
+        let [id, parent, number, root, path] = fields[..] else { continue };
+        let count = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+        let (Some(id), Some(parent)) = (count(id), count(parent)) else { continue };
+        let path = unescaped(path);
+        others.push((parent, path.clone()));
+        if number == wanted.as_bytes() {
+            mounts.push(Mounted { id, path, root: unescaped(root), inner: Vec::new() });
+        }
+    }
+    for mount in &mut mounts {
+        let inner = others.iter().filter(|(parent, _)| *parent == mount.id);
+        mount.inner = inner.map(|(_, path)| path.clone()).collect();
+    }
+    mounts
 }
 
 /// Blanks, newlines and backslashes are written as octal numbers there.

@@ -263,7 +263,7 @@ fn all_stopped(pid: u32) -> io::Result<bool> {
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let status = std::fs::read_to_string(thread?.path().join("stat"))?;
         let state = status.rsplit(") ").next().unwrap_or_default();
-        if !state.starts_with(['T', 'Z', 'X']) {
+        if !state.starts_with(['T', 't', 'Z', 'X']) {
             return Ok(false);
         }
     }

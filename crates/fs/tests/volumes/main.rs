@@ -7,6 +7,7 @@ mod container;
 mod cycles;
 mod pace;
 mod place;
+mod places;
 #[path = "../snapshots/place.rs"]
 #[allow(dead_code, unused_imports)]
 mod snapshots;

@@ -100,10 +100,15 @@ impl Place {
     }
 
     pub fn start(&self, volume: VolumeMount, places: &[VolumePlace]) -> Running {
+        let binds = volume.binds();
+        self.start_with(volume, &binds, places[0].path.to_str().unwrap())
+    }
+
+    pub fn start_with(&self, volume: VolumeMount, binds: &[(PathBuf, PathBuf, bool)], at: &str) -> Running {
         let root = self.dir.path().join(format!("root-{}", volume.key()));
         std::fs::create_dir_all(&root).unwrap();
-        let container = Container::start(&root, &volume.binds(), self.map.as_ref());
-        Running { volume, container, at: places[0].path.to_str().unwrap().to_owned() }
+        let container = Container::start(&root, binds, self.map.as_ref());
+        Running { volume, container, at: at.to_owned() }
     }
 
     /// The layers of a version with a delta on top.
