@@ -68,6 +68,12 @@ pub enum BenchError {
     /// The image could not be mounted.
     #[error("the image cannot be mounted")]
     Fs(#[from] FsError),
+    /// A Volume could not be mounted or committed.
+    #[error("the Volume failed")]
+    Volume(#[from] homeport_fs::VolumeError),
+    /// Another version of a Volume could not be shown.
+    #[error("the other version of the Volume cannot be shown")]
+    Show(#[source] homeport_fs::ShowError),
     /// The tree of the image is wrong.
     #[error("the tree of the image cannot be built")]
     Tree(#[from] PathError),

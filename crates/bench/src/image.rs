@@ -6,9 +6,9 @@
 //! both were read once, from disk, by the same access: the state of an image on a machine that
 //! serves from it.
 
-mod corpus;
+pub(crate) mod corpus;
 mod mapping;
-mod reads;
+pub(crate) mod reads;
 pub(crate) mod report;
 
 use std::path::{Path, PathBuf};
@@ -251,18 +251,48 @@ impl Run<'_> {
         target: &Path,
     ) -> Result<(), BenchError> {
         let mounted = Copy::new(target, self.corpus, plain.entries());
+        let turns = Turns {
+            layer: form.name,
+            rounds: self.options.rounds,
+            interruption: self.interruption,
+            progress: self.progress,
+        };
+        let (comparisons, warmth) = turns.compare(plain, &mounted)?;
+        report.comparisons.extend(comparisons);
+        report.warmth.push(warmth);
+        Ok(())
+    }
+}
+
+/// How two copies of the files are read in turns.
+pub(crate) struct Turns<'a> {
+    /// What the mounted copy is on.
+    pub(crate) layer: &'static str,
+    pub(crate) rounds: usize,
+    pub(crate) interruption: &'a Interruption,
+    pub(crate) progress: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Turns<'_> {
+    /// Times every kind of access on both, warm.
+    pub(crate) fn compare(
+        &self,
+        plain: &Copy,
+        mounted: &Copy,
+    ) -> Result<(Vec<Comparison>, Warmth), BenchError> {
         plain.evict()?;
         mounted.evict()?;
         plain.read_sequentially()?;
         mounted.read_sequentially()?;
         let mut warmth =
-            Warmth { backend: form.name, plain: plain.cached_share()?, mounted: mounted.cached_share()? };
+            Warmth { backend: self.layer, plain: plain.cached_share()?, mounted: mounted.cached_share()? };
+        let mut comparisons = Vec::new();
         for measure in &MEASURES {
-            (self.progress)(&format!("{} ({})", measure.name, form.name));
+            (self.progress)(&format!("{} ({})", measure.name, self.layer));
             let (mut plain_seconds, mut mounted_seconds) = (Vec::new(), Vec::new());
-            for round in 0..=self.options.rounds {
+            for round in 0..=self.rounds {
                 self.interruption.check()?;
-                let times = ((measure.seconds)(plain)?, (measure.seconds)(&mounted)?);
+                let times = ((measure.seconds)(plain)?, (measure.seconds)(mounted)?);
                 // The first turn fills the kernel's caches of names.
                 if round > 0 {
                     plain_seconds.push(times.0);
@@ -275,11 +305,11 @@ impl Run<'_> {
                 Summary::of(&figures)
             };
             let summaries = figures(plain, &plain_seconds)
-                .zip(figures(&mounted, &mounted_seconds))
+                .zip(figures(mounted, &mounted_seconds))
                 .zip(ratios(&plain_seconds, &mounted_seconds));
-            report.comparisons.extend(summaries.map(|((plain, mounted), ratio)| Comparison {
+            comparisons.extend(summaries.map(|((plain, mounted), ratio)| Comparison {
                 measure: measure.name,
-                backend: form.name,
+                backend: self.layer,
                 unit: measure.unit,
                 plain,
                 mounted,
@@ -289,8 +319,7 @@ impl Run<'_> {
         }
         warmth.plain = warmth.plain.min(plain.cached_share()?);
         warmth.mounted = warmth.mounted.min(mounted.cached_share()?);
-        report.warmth.push(warmth);
-        Ok(())
+        Ok((comparisons, warmth))
     }
 }
 

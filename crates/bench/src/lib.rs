@@ -2,7 +2,8 @@
 //!
 //! Each benchmark is one function that takes options and gives a report, which can be shown as a
 //! table or serialized. [`run_image`] measures mounted images beside plain files, in
-//! turns, because both move together with whatever else the machine does. [`run_start`] measures
+//! turns, because both move together with whatever else the machine does. [`run_volume`] does the
+//! same for Volumes, with commits and other versions. [`run_start`] measures
 //! cold starts of containers through the real client, beside plain `runc`.
 //!
 //! Absent: microbenchmarks of functions, and a judgement: the reports carry the aims, people
@@ -17,6 +18,7 @@ mod scratch;
 mod start;
 mod statistics;
 mod table;
+mod volume;
 
 pub use error::BenchError;
 pub use image::report::{Aim, Comparison, ImageReport, MountReport, Warmth};
@@ -25,3 +27,5 @@ pub use machine::{ByteCount, Machine, ParseByteCountError};
 pub use start::report::{Stage, StartReport};
 pub use start::{StartOptions, run_start};
 pub use statistics::Summary;
+pub use volume::report::{Pair, Single, VolumeReport};
+pub use volume::{VolumeOptions, run_volume};

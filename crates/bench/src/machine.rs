@@ -124,6 +124,12 @@ pub(crate) fn free_disk(dir: &Path) -> Result<u64, BenchError> {
     Ok(found.f_bfree.saturating_mul(found.f_frsize))
 }
 
+/// Bytes that are taken on the file system of a directory.
+pub(crate) fn used_disk(dir: &Path) -> Result<u64, BenchError> {
+    let found = rustix::fs::statvfs(dir).map_err(io_error("look at the file system of", dir))?;
+    Ok((found.f_blocks - found.f_bfree).saturating_mul(found.f_frsize))
+}
+
 fn memory_field(name: &str) -> Result<u64, BenchError> {
     let path = Path::new("/proc/meminfo");
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;

@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use homeport_bench::{BenchError, ImageOptions, StartOptions, run_image, run_start};
+use homeport_bench::{
+    BenchError, ImageOptions, StartOptions, VolumeOptions, run_image, run_start, run_volume,
+};
 use serde::Serialize;
 
-use crate::cli::{BenchImageFlags, BenchStartFlags};
+use crate::cli::{BenchImageFlags, BenchStartFlags, BenchVolumeFlags};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::environment;
 use crate::failure::Hint;
@@ -46,6 +48,18 @@ pub(crate) fn image(data_dir: &Path, flags: BenchImageFlags) -> Result<(), Bench
         rounds: flags.rounds as usize,
     };
     print(&run_image(&options, &progress)?, flags.json)
+}
+
+/// Measures a Volume. Without a directory of its own it works where Volumes of the server would be.
+pub(crate) fn volume(data_dir: &Path, flags: BenchVolumeFlags) -> Result<(), BenchCommandError> {
+    let options = VolumeOptions {
+        files: flags.files,
+        bytes: flags.bytes,
+        written: flags.written,
+        dir: flags.dir.unwrap_or_else(|| nearest_directory(data_dir)),
+        rounds: flags.rounds as usize,
+    };
+    print(&run_volume(&options, &progress)?, flags.json)
 }
 
 /// Measures cold starts on the server that runs on the data directory.

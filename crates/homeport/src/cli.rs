@@ -216,6 +216,10 @@ pub(crate) enum BenchCommand {
     ///
     /// Needs root, for the comparison with plain runc.
     Start(BenchStartFlags),
+    /// Read, write and commit on a Volume, beside the same on the plain file system
+    ///
+    /// Needs root and no server. All files are removed at the end, also after Ctrl-C.
+    Volume(BenchVolumeFlags),
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +235,28 @@ pub(crate) struct BenchImageFlags {
     pub(crate) dir: Option<PathBuf>,
     /// Turns of each access
     #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchVolumeFlags {
+    /// Files of the Volume
+    #[arg(long, value_name = "N", default_value = "100000")]
+    pub(crate) files: u64,
+    /// Bytes of all of them; about three times as many go to the disk
+    #[arg(long, value_name = "BYTES", default_value = "4GB")]
+    pub(crate) bytes: ByteCount,
+    /// Bytes of the one file that is written and committed
+    #[arg(long, value_name = "BYTES", default_value = "4GB")]
+    pub(crate) written: ByteCount,
+    /// Directory on the file system to measure [default: the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Turns of each access
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// Print JSON
     #[arg(long)]

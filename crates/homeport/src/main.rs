@@ -21,6 +21,7 @@ mod settings;
 mod storage;
 mod tokens;
 mod up;
+mod upkeep;
 mod volumes;
 mod wiring;
 
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             match command {
                 BenchCommand::Image(flags) => bench::image(data_dir, flags)?,
                 BenchCommand::Start(flags) => bench::start(data_dir, flags)?,
+                BenchCommand::Volume(flags) => bench::volume(data_dir, flags)?,
             }
             return Ok(ExitCode::SUCCESS);
         }
