@@ -12,9 +12,9 @@ use homeport_content::{Delta, DeltaId, Digest, FileContent, INLINE_LIMIT, Snapsh
 use rustix::io::Errno;
 
 use crate::error::io_error;
-use crate::hashing::{CopyError, copy_and_digest, digest_file};
 use crate::hold::Root;
 use crate::names::Encoded;
+use crate::outboard::{self, CopyError, Outboard};
 use crate::{ScratchDir, Store, StoreError};
 
 /// Objects that become visible together, at the price of one sync for all of them.
@@ -84,9 +84,8 @@ impl Batch<'_> {
             fs::remove_file(path).map_err(io_error("remove", path))?;
             return Ok(stored);
         }
-        let (digest, size) = digest_file(&file).map_err(io_error("read", path))?;
-        self.stage_file(digest, path.to_owned())?;
-        Ok((digest, size))
+        let outboard = Outboard::of(&file, &|_| Ok(())).map_err(io_error("read", path))?;
+        self.stage_hashed(&outboard, path.to_owned())
     }
 
     /// A path on the store's file system at which nothing is, for a file that is to be staged. What is there when
@@ -164,19 +163,24 @@ impl Batch<'_> {
         let path = self.scratch_path();
         let mut file =
             File::options().write(true).create_new(true).open(&path).map_err(io_error("create", &path))?;
-        let copied = copy_and_digest(head, reader, &mut file).map_err(|error| match error {
+        let copied = outboard::copy(head, reader, &mut file).map_err(|error| match error {
             CopyError::Read(error) => StoreError::Source(error),
             CopyError::Write(error) => io_error("write", &path)(error),
         });
-        let (digest, size) = match copied {
-            Ok(copied) => copied,
+        match copied {
+            Ok(outboard) => self.stage_hashed(&outboard, path),
             Err(error) => {
                 // Space may be short: give it back at once, the batch can live on.
                 let _ = fs::remove_file(&path);
-                return Err(error);
+                Err(error)
             }
-        };
+        }
+    }
+
+    fn stage_hashed(&self, outboard: &Outboard, path: PathBuf) -> Result<(Digest, u64), StoreError> {
+        let (digest, size) = (outboard.digest(), outboard.size());
         self.stage_file(digest, path)?;
+        self.store.keep_outboard(outboard);
         Ok((digest, size))
     }
 

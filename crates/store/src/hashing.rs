@@ -1,7 +1,7 @@
-//! Digests of files and streams, without reading holes or holding contents in memory.
+//! Digests of files, without reading holes or holding contents in memory.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use homeport_content::Digest;
@@ -59,35 +59,5 @@ fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
         let part = count.min(ZEROS.len() as u64);
         hasher.update(&ZEROS[..part as usize]);
         count -= part;
-    }
-}
-
-/// What went wrong while copying: on the reading or on the writing side.
-pub(crate) enum CopyError {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-/// Copies all of `reader`, with `head` before it, and digests what is written.
-pub(crate) fn copy_and_digest(
-    head: &[u8],
-    reader: &mut impl Read,
-    writer: &mut File,
-) -> Result<(Digest, u64), CopyError> {
-    let mut hasher = blake3::Hasher::new();
-    let mut size = head.len() as u64;
-    hasher.update(head);
-    writer.write_all(head).map_err(CopyError::Write)?;
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = match reader.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finalize().into(), size)),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(CopyError::Read(error)),
-        };
-        hasher.update(&buffer[..read]);
-        writer.write_all(&buffer[..read]).map_err(CopyError::Write)?;
-        size += read as u64;
     }
 }

@@ -4,6 +4,7 @@
 //! from them, and those of a changed file differ only where its bytes do. One is kept beside every large object that was
 //! hashed here (`outboards/xx/rest`). It is a cache: what is read back counts only if it leads to the digest it is for.
 
+mod stream;
 mod work;
 
 use std::fs::{self, File};
@@ -17,6 +18,7 @@ use homeport_content::Digest;
 
 use crate::error::io_error;
 use crate::{Store, StoreError};
+pub(crate) use stream::{CopyError, copy};
 use work::Work;
 
 /// Bytes under one chaining value.
@@ -123,15 +125,28 @@ impl Outboard {
 impl Store {
     /// The outboard of an object; `None` if none is kept, or what is kept is damaged.
     pub fn outboard(&self, digest: &Digest) -> Option<Outboard> {
-        let outboard = Outboard::decode(&fs::read(self.place("outboards", digest)).ok()?)?;
-        (outboard.digest() == *digest).then_some(outboard)
+        let place = self.place("outboards", digest);
+        let bytes = fs::read(&place).ok()?;
+        let outboard = Outboard::decode(&bytes).filter(|outboard| outboard.digest() == *digest);
+        if outboard.is_none() {
+            // It makes room for one that is right.
+            let _ = fs::remove_file(&place);
+        }
+        outboard
     }
 
-    /// Keeps an outboard if its content is large. It is not synced: one that a crash damaged is seen to be.
-    pub fn keep_outboard(&self, outboard: &Outboard) -> Result<(), StoreError> {
+    /// Keeps an outboard if its content is large. Without it the next change costs more, so nothing fails when it cannot
+    /// be kept, and it is not synced: one that a crash damaged is seen to be.
+    pub fn keep_outboard(&self, outboard: &Outboard) {
         if outboard.size < MIN_SIZE {
-            return Ok(());
+            return;
         }
+        if let Err(error) = self.write_outboard(outboard) {
+            tracing::warn!(%error, "the inner hashes of a large content are not kept");
+        }
+    }
+
+    fn write_outboard(&self, outboard: &Outboard) -> Result<(), StoreError> {
         let place = self.place("outboards", &outboard.digest());
         if place.symlink_metadata().is_ok() {
             return Ok(());
@@ -143,43 +158,15 @@ impl Store {
     }
 }
 
-/// Hashes a content that comes in parts.
-#[derive(Debug, Default)]
-pub struct OutboardHasher {
-    groups: Vec<ChainingValue>,
-    /// Of the group that is being filled.
-    current: blake3::Hasher,
-    filled: u64,
-}
-
-impl OutboardHasher {
-    /// Takes the next bytes.
-    pub fn update(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.filled == GROUP {
-                self.groups.push(self.current.finalize_non_root());
-                self.current = blake3::Hasher::new();
-                self.current.set_input_offset(self.groups.len() as u64 * GROUP);
-                self.filled = 0;
-            }
-            let part = bytes.len().min((GROUP - self.filled) as usize);
-            let (now, later) = bytes.split_at(part);
-            self.current.update(now);
-            self.filled += part as u64;
-            bytes = later;
-        }
-    }
-
-    /// The outboard of all bytes that came.
-    pub fn finish(mut self) -> Outboard {
-        let size = self.groups.len() as u64 * GROUP + self.filled;
-        self.groups.push(last_value(&self.current, size));
-        Outboard { size, groups: self.groups }
-    }
-}
-
 fn last_value(hasher: &blake3::Hasher, size: u64) -> ChainingValue {
     if size <= GROUP { *hasher.finalize().as_bytes() } else { hasher.finalize_non_root() }
+}
+
+/// The value of the group with this number, of a content of which the size is known.
+fn value_of(number: u64, bytes: &[u8], size: u64) -> ChainingValue {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(number * GROUP);
+    last_value(hasher.update(bytes), size)
 }
 
 fn group_range(number: u64, size: u64) -> Range<u64> {

@@ -1,4 +1,5 @@
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 
 use super::*;
@@ -30,9 +31,53 @@ fn the_digest_is_that_of_the_bytes_for_every_shape_of_the_tree() {
     for size in sizes {
         let expected = Digest::of(&all[..size]);
         assert_eq!(Outboard::of(&file(&all[..size]), &nothing).unwrap().digest(), expected, "{size}");
-        let mut hasher = OutboardHasher::default();
-        all[..size].chunks(70_001).for_each(|part| hasher.update(part));
-        assert_eq!(hasher.finish(), Outboard::of(&file(&all[..size]), &nothing).unwrap(), "{size}");
+    }
+}
+
+/// Gives a few bytes at a time.
+struct Dripping<'a>(&'a [u8]);
+
+impl io::Read for Dripping<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let part = buffer.len().min(self.0.len()).min(70_001);
+        let (now, later) = self.0.split_at(part);
+        buffer[..part].copy_from_slice(now);
+        self.0 = later;
+        Ok(part)
+    }
+}
+
+#[test]
+fn what_is_hashed_while_it_is_written_is_what_was_written() {
+    let all = bytes((13 << 20) + 77, 2);
+    let block = 1 << 20;
+    let sizes = [0, 1, G, G + 1, block - 1, block, block + 1, 5 * block, 5 * block + 1, 6 * block, all.len()];
+    for size in sizes {
+        let mut written = tempfile::tempfile().unwrap();
+        let (head, rest) = all[..size].split_at(size.min(512));
+        let Ok(outboard) = copy(head, &mut Dripping(rest), &mut written) else { panic!("{size}") };
+        assert_eq!(outboard.digest(), Digest::of(&all[..size]), "{size}");
+        assert!(outboard == Outboard::of(&written, &nothing).unwrap(), "{size}");
+    }
+}
+
+#[test]
+fn a_source_that_fails_is_told_from_a_disk_that_does() {
+    struct Failing(u64);
+    impl io::Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or_else(|| io::Error::other("no more"))?;
+            Ok(buffer.len())
+        }
+    }
+    for blocks in [0, 2, 20] {
+        let mut file = tempfile::tempfile().unwrap();
+        assert!(matches!(copy(b"", &mut Failing(blocks), &mut file), Err(CopyError::Read(_))));
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        assert!(matches!(
+            copy(b"x", &mut io::repeat(1).take(blocks << 20), &mut full),
+            Err(CopyError::Write(_))
+        ));
     }
 }
 
@@ -109,7 +154,7 @@ fn a_kept_outboard_is_found_unless_it_is_damaged() {
     let outboard = Outboard::of(&file(&bytes(MIN_SIZE as usize + 9, 8)), &nothing).unwrap();
     let digest = outboard.digest();
     assert_eq!(store.outboard(&digest), None);
-    store.keep_outboard(&outboard).unwrap();
+    store.keep_outboard(&outboard);
     assert_eq!(store.outboard(&digest), Some(outboard));
     let place = store.place("outboards", &digest);
     let mut damaged = fs::read(&place).unwrap();
@@ -124,6 +169,6 @@ fn a_kept_outboard_is_found_unless_it_is_damaged() {
 fn small_contents_have_no_outboard_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.keep_outboard(&Outboard::of(&file(&bytes(3 * G, 9)), &nothing).unwrap()).unwrap();
+    store.keep_outboard(&Outboard::of(&file(&bytes(3 * G, 9)), &nothing).unwrap());
     assert!(!dir.path().join("outboards").exists());
 }

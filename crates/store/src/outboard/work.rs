@@ -8,11 +8,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use blake3::hazmat::{ChainingValue, HasherExt};
+use blake3::hazmat::ChainingValue;
 use rustix::fs::{Advice, SeekFrom, fadvise};
 use rustix::io::Errno;
 
-use super::{Between, GROUP, group_range, last_value};
+use super::{Between, GROUP, group_range, value_of};
 
 /// What is read at once.
 const UNIT: u64 = 1 << 20;
@@ -125,10 +125,7 @@ impl<'a> Work<'a> {
             buffer.resize((range.end - range.start) as usize, 0);
             self.fill(range.start, buffer)?;
             for (number, bytes) in now.iter().zip(parts_of(buffer)) {
-                let mut hasher = blake3::Hasher::new();
-                hasher.set_input_offset(number * GROUP);
-                hasher.update(bytes);
-                give(*number, last_value(&hasher, self.size));
+                give(*number, value_of(*number, bytes, self.size));
             }
             (self.between)(range)?;
             rest = later;

@@ -222,7 +222,11 @@ impl<'a> Contents<'a> {
         };
         let with_base = |base: &Digest| -> Option<io::Result<Outboard>> {
             let outboard = self.store.outboard(base)?;
-            let equal = shared_ranges(file, &self.store.open_object(base).ok()?)?;
+            let object = self.store.open_object(base).ok()?;
+            if object.metadata().ok()?.len() != outboard.size() {
+                return None;
+            }
+            let equal = shared_ranges(file, &object)?;
             Some(outboard.with_changes(file, size, &equal, between))
         };
         let changed = if size < MIN_SIZE { None } else { bases.iter().find_map(with_base) };
@@ -240,10 +244,7 @@ impl<'a> Contents<'a> {
 
     /// Keeps the inner hashes for the next change; returns the digest.
     pub(super) fn keep_outboard(&self, outboard: Outboard) -> Digest {
-        // Without it the next change costs more, that is all.
-        if let Err(error) = self.store.keep_outboard(&outboard) {
-            tracing::warn!(%error, "the inner hashes of a large file are not kept");
-        }
+        self.store.keep_outboard(&outboard);
         outboard.digest()
     }
 
