@@ -11,4 +11,5 @@ mod places;
 #[path = "../snapshots/place.rs"]
 #[allow(dead_code, unused_imports)]
 mod snapshots;
+mod stacks;
 mod swaps;
