@@ -110,7 +110,6 @@ class ModelAtEachCall:
 class Model:
     @modal.enter()
     def setup(self):
-        volume.reload()  # fetch the latest changes
         self.model = load_model()  # once for each container
 
     @modal.method()
@@ -119,7 +118,8 @@ class Model:
 
     @modal.method()
     def refresh(self):
-        self.setup()
+        volume.reload()  # fetch the latest changes: until then a container sees the files that it started with
+        self.model = load_model()
 
 
 @app.local_entrypoint()

@@ -46,10 +46,12 @@ if hasattr(modal.Volume, "with_mount_options"):
     def only_reading():
         return {"read": sorted(os.listdir("/vol")), "write": attempt("/vol/x", "x")}
 
-    @app.function(volumes={"/vol": volume.with_mount_options(sub_path="/part/inner")})
+    part = volume.with_mount_options(sub_path="/part/inner")
+
+    @app.function(volumes={"/vol": part})
     def one_directory():
         written = attempt("/vol/in part", "x")
-        volume.commit()
+        part.commit()
         return {"write": written, "read": sorted(os.listdir("/vol"))}
 
     @app.local_entrypoint()
