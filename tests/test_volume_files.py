@@ -488,6 +488,24 @@ def on_disk(server: Server) -> int:
     return sum(int.from_bytes(length, "little") for length in lengths.values())
 
 
+@pytest.mark.once
+def test_a_request_is_known_by_its_key(plain: Client, own_server: Server, tmp_path: Path) -> None:
+    own_server.start()
+    client = Client(plain.version, own_server, tmp_path)
+    put, first, again, other = steps(
+        client, "v", 2,
+        ["put_text", {"a": "1", "b": "2"}],
+        ["remove_by_key", "a", "one"], ["remove_by_key", "a", "one"], ["remove_by_key", "a", "two"],
+    )
+    assert put is first is again is None
+    assert "NotFoundError" in other["kinds"]
+    own_server.kill()
+    own_server.start()
+    assert steps(client, "v", 2, ["remove_by_key", "a", "one"]) == [None], "also by the next run of the server"
+    assert versions(own_server, "v") == 2
+    own_server.stop()
+
+
 @pytest.mark.once  # older clients repeat only some of their requests
 @pytest.mark.parametrize("first", range(2, 9))
 def test_a_repeated_request_changes_a_volume_once(plain: Client, name: str, first: int) -> None:

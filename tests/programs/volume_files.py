@@ -113,6 +113,22 @@ def pages(volume, path, most=None):
     return lengths()
 
 
+def remove_by_key(volume, path, key):
+    """Removes a file by a request with an idempotency key of its own."""
+    from modal._utils.async_utils import synchronizer
+    from modal.client import _Client
+    from modal_proto import api_pb2
+
+    @synchronizer.create_blocking
+    async def request():
+        client = await _Client.from_env()
+        request = api_pb2.VolumeRemoveFile2Request(volume_id=volume.object_id, path=path)
+        await client._stub.VolumeRemoveFile2(request, retry=None, metadata=[("x-idempotency-key", key)])
+
+    volume.hydrate()
+    request()
+
+
 def commit(volume):
     volume.commit()
 
@@ -124,7 +140,7 @@ def reload(volume):
 VERBS = {
     "list": list_directory, "iterate": iterate, "count": count, "read": read, "read_into": read_into, "put": put,
     "put_text": put_text, "put_open_file": put_open_file, "put_directory": put_directory, "remove": remove,
-    "copy": copy, "pages": pages, "commit": commit, "reload": reload,
+    "copy": copy, "pages": pages, "remove_by_key": remove_by_key, "commit": commit, "reload": reload,
 }
 
 

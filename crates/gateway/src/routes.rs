@@ -75,6 +75,7 @@ enum RequestError {
 impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
+            _ if self.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             RequestError::Grant(_) => StatusCode::FORBIDDEN,
             RequestError::Blob(BlobError::NotFound(_))
             | RequestError::NoSuchPart(_)
@@ -101,6 +102,19 @@ impl RequestError {
     }
 }
 
+impl RequestError {
+    fn is_full(&self) -> bool {
+        use std::io::ErrorKind;
+        let (RequestError::Io(source)
+        | RequestError::Receive(ReceiveError::Io(source))
+        | RequestError::Complete(CompleteError::Io(source))) = self
+        else {
+            return false;
+        };
+        matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    }
+}
+
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let status = self.status();
@@ -109,7 +123,8 @@ impl IntoResponse for RequestError {
         } else {
             tracing::debug!(error = %self, "a blob request was refused");
         }
-        let mut response = (status, format!("error: {self}\n")).into_response();
+        let why = std::error::Error::source(&self).map(|source| format!(": {source}")).unwrap_or_default();
+        let mut response = (status, format!("error: {self}{why}\n")).into_response();
         if let RequestError::BadRange { length } = self
             && let Ok(value) = format!("bytes */{length}").parse()
         {

@@ -7,7 +7,7 @@ use homeport_gateway::BlobId;
 use homeport_meta::files;
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
-use homeport_store::outboard::{Outboard, OutboardHasher};
+use homeport_store::outboard::Outboard;
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
@@ -68,6 +68,8 @@ impl Control {
         caller: &Caller,
         request: pb::MountGetOrCreateRequest,
     ) -> Result<pb::MountGetOrCreateResponse, Status> {
+        // Until the mount has its row.
+        let _hold = self.store.hold();
         let mount = if request.deployment_name.is_empty() {
             self.mount_of_files(&request.files).await?
         } else {
@@ -153,7 +155,7 @@ impl Control {
                 }
             }
             batch.publish().map_err(storage)?;
-            store.keep_outboard(&outboard).map_err(storage)?;
+            store.keep_outboard(&outboard);
             Ok::<_, Status>((outboard.digest(), outboard.size(), found, id))
         });
         let (digest, size, found, id) =
@@ -186,19 +188,29 @@ fn named_mount(name: &str, caller: &Caller) -> Result<rec::Mount, Status> {
     })
 }
 
-/// Both hashes of a file, read once.
+/// Both hashes of a file, beside each other: what one of them reads from the disk, the other finds in memory.
 fn hash_twice(file: &std::fs::File) -> std::io::Result<(Outboard, String)> {
-    let (mut hash, mut outboard) = (Sha256::new(), OutboardHasher::default());
-    let (mut file, mut buffer) = (file, vec![0; HASH_BUFFER]);
+    std::thread::scope(|scope| {
+        let sha256 = scope.spawn(|| sha256(file));
+        let outboard = Outboard::of(file, &|_| Ok(()))?;
+        match sha256.join() {
+            Ok(found) => Ok((outboard, found?)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn sha256(file: &std::fs::File) -> std::io::Result<String> {
+    let (mut hash, mut buffer, mut offset) = (Sha256::new(), vec![0; HASH_BUFFER], 0);
     loop {
-        let count = match std::io::Read::read(&mut file, &mut buffer) {
-            Ok(0) => return Ok((outboard.finish(), hex::encode(hash.finalize()))),
+        let count = match std::os::unix::fs::FileExt::read_at(file, &mut buffer, offset) {
+            Ok(0) => return Ok(hex::encode(hash.finalize())),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         hash.update(&buffer[..count]);
-        outboard.update(&buffer[..count]);
+        offset += count as u64;
     }
 }
 
@@ -229,7 +241,14 @@ impl std::io::Read for Hashing {
 }
 
 pub(super) fn storage(error: homeport_store::StoreError) -> Status {
-    Status::unavailable(format!("the content store failed: {error}"))
+    use std::io::ErrorKind;
+    let source = error.io().map(|source| format!(": {source}")).unwrap_or_default();
+    let text = format!("the content store failed: {error}{source}");
+    match error.io().map(std::io::Error::kind) {
+        // No repetition helps.
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Status::resource_exhausted(text),
+        _ => Status::unavailable(text),
+    }
 }
 
 pub(super) fn database(error: homeport_meta::QueryError) -> Status {

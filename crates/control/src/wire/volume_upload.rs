@@ -15,11 +15,11 @@ use homeport_gateway::{
 };
 use homeport_meta::blocks::{self, Block};
 use homeport_proto::client as pb;
-use homeport_store::{Hold, Store, StoreError};
+use homeport_store::{Hold, Store};
 use pb::volume_put_files2_response::MissingBlock;
 use tonic::Status;
 
-use super::mount::database;
+use super::mount::{database, storage};
 use super::volume_edit::refused;
 use super::volume_path::{clean_file, place};
 use crate::auth::Caller;
@@ -355,7 +355,7 @@ impl Search<'_> {
         if let Some(block) = self.parts.get(&hex::encode(plan.blocks()[index]))
             && let Some(digest) = self.digest(block)?
         {
-            let file = self.store.open_object(&digest).map_err(store_failed)?;
+            let file = self.store.open_object(&digest).map_err(storage)?;
             let (start, length) = (block.start.unsigned_abs(), block.size.unsigned_abs());
             let filled = upload.fill(plan, index, &file, start, length).map_err(blocks_failed)?;
             if filled == Filled::Yes {
@@ -382,10 +382,10 @@ impl Search<'_> {
         };
         let candidates: Vec<usize> = missing.iter().filter(covered).copied().collect();
         let (Some(first), Some(last)) = (candidates.first(), candidates.last()) else { return Ok(()) };
-        if !self.store.keep_object(digest).map_err(store_failed)? {
+        if !self.store.keep_object(digest).map_err(storage)? {
             return Ok(());
         }
-        let file = self.store.open_object(digest).map_err(store_failed)?;
+        let file = self.store.open_object(digest).map_err(storage)?;
         let try_at = |indices: &mut dyn Iterator<Item = usize>| -> Result<HashSet<usize>, Status> {
             let mut filled = HashSet::new();
             for index in indices {
@@ -408,7 +408,7 @@ impl Search<'_> {
     /// The object that a row names, if it is here. Then it stays as long as the request's hold.
     fn digest(&self, block: &Block) -> Result<Option<Digest>, Status> {
         let Ok(digest) = block.digest.parse::<Digest>() else { return Ok(None) };
-        Ok(self.store.keep_object(&digest).map_err(store_failed)?.then_some(digest))
+        Ok(self.store.keep_object(&digest).map_err(storage)?.then_some(digest))
     }
 }
 
@@ -421,7 +421,7 @@ struct Coming {
 impl Coming {
     fn store(mut self, store: &Store) -> Result<HashMap<UploadKey, FileContent>, Status> {
         let mut contents = HashMap::new();
-        let batch = store.batch().map_err(store_failed)?;
+        let batch = store.batch().map_err(storage)?;
         let device = std::fs::metadata(store.dir()).map(|found| found.dev()).map_err(io_failed)?;
         for (upload, assembled) in &self.uploads {
             let content = if assembled.size <= INLINE_LIMIT as u64 {
@@ -430,15 +430,15 @@ impl Coming {
                 let digest = Digest::from_bytes(assembled.digest);
                 let file = std::fs::File::open(&assembled.path).map_err(io_failed)?;
                 if file.metadata().map_err(io_failed)?.dev() == device {
-                    batch.stage_file(digest, assembled.path.clone()).map_err(store_failed)?;
+                    batch.stage_file(digest, assembled.path.clone()).map_err(storage)?;
                 } else {
-                    batch.put_reader(file).map_err(store_failed)?;
+                    batch.put_reader(file).map_err(storage)?;
                 }
                 FileContent::Object { digest, size: assembled.size }
             };
             contents.insert(upload.key(), content);
         }
-        batch.publish().map_err(store_failed)?;
+        batch.publish().map_err(storage)?;
         for (upload, _) in self.uploads.drain(..) {
             self.blobs.blocks().forget(&upload).map_err(blocks_failed)?;
         }
@@ -464,11 +464,6 @@ fn blocks_failed(error: BlockError) -> Status {
         BlockError::Io { source, .. } if is_full(source) => Status::resource_exhausted(text),
         _ => Status::unavailable(text),
     }
-}
-
-fn store_failed(error: StoreError) -> Status {
-    let text = format!("the content store failed: {}", with_source(&error));
-    if error.io().is_some_and(is_full) { Status::resource_exhausted(text) } else { Status::unavailable(text) }
 }
 
 fn io_failed(error: std::io::Error) -> Status {
