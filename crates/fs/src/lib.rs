@@ -25,6 +25,7 @@ mod mount;
 mod overlay;
 mod probe;
 mod redirects;
+mod reserve;
 mod shared;
 mod volume;
 mod whiteout;
@@ -54,6 +55,7 @@ use error::io_error;
 use homeport_store::Store;
 use kernel::LayerMount;
 use overlay::LayerInterface;
+use reserve::Reserve;
 use rustix::fs::FlockOperation;
 
 static NEXT_REMOVED: AtomicU64 = AtomicU64::new(0);
@@ -97,6 +99,8 @@ pub struct SnapshotFs {
     alone: bool,
     /// Whether copies cost nothing here.
     shares_blocks: OnceLock<bool>,
+    /// Space for the time when the disk is full. Made with the first layer of a Volume.
+    reserve: OnceLock<Arc<Reserve>>,
     _lock: File,
 }
 
@@ -140,6 +144,7 @@ impl SnapshotFs {
             mounting: RwLock::default(),
             alone,
             shares_blocks: OnceLock::new(),
+            reserve: OnceLock::new(),
             _lock: lock,
         })
     }
@@ -162,6 +167,10 @@ impl SnapshotFs {
 
     fn layer_mounts(&self) -> MutexGuard<'_, HashMap<Lower, Weak<LayerMount>>> {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self) -> &Reserve {
+        self.reserve.get_or_init(|| Reserve::looked_after(&self.dir))
     }
 
     /// Whether files of the layers and of the store can share blocks.

@@ -8,15 +8,19 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 /// Whiteouts for some thousands of files.
-pub(crate) const SIZE: u64 = 16 << 20;
+const SIZE: u64 = 16 << 20;
 
 /// What counts as no space. Several small files, or some blocks of directories, still fit.
 const LOW: u64 = 2 << 20;
+
+/// How often is looked whether there is space.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A reserve in one directory.
 #[derive(Debug)]
@@ -24,27 +28,59 @@ pub(crate) struct Reserve {
     path: PathBuf,
     size: u64,
     held: Mutex<bool>,
+    /// How much was free when that was looked at last.
+    free: Mutex<Option<u64>>,
 }
 
 impl Reserve {
     /// Makes the reserve if there is space for it.
     pub(crate) fn open(directory: &Path, size: u64) -> Reserve {
-        let reserve = Reserve { path: directory.join("reserve"), size, held: Mutex::new(false) };
+        let reserve = Reserve {
+            path: directory.join("reserve"),
+            size,
+            held: Mutex::new(false),
+            free: Mutex::new(None),
+        };
         reserve.tend();
         reserve
     }
 
+    /// Makes the reserve, and looks after it as long as it is used.
+    pub(crate) fn looked_after(directory: &Path) -> Arc<Reserve> {
+        let reserve = Arc::new(Reserve::open(directory, SIZE));
+        let used = Arc::downgrade(&reserve);
+        let look = move || {
+            while let Some(reserve) = used.upgrade() {
+                reserve.tend();
+                drop(reserve);
+                std::thread::sleep(PAUSE);
+            }
+        };
+        // Without a thread, a take that finds no space still gives it up.
+        if let Err(error) = std::thread::Builder::new().name("reserve".into()).spawn(look) {
+            tracing::warn!(%error, "nobody looks whether the disk is full");
+        }
+        reserve
+    }
+
     /// Gives the space up if there is no other, or takes it again if there is enough. To be called every now and then.
+    ///
+    /// As long as free space still becomes less, somebody is writing, and would take what is given up as well.
     pub(crate) fn tend(&self) {
-        let Some(free) = self.free() else { return };
+        let Some(free) = self.free_bytes() else { return };
+        let before = self.free.lock().unwrap_or_else(PoisonError::into_inner).replace(free);
         if free < LOW {
-            self.give_up();
+            if before == Some(free) {
+                self.give_up();
+            }
         } else if free >= 2 * self.size + LOW {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             if !*held {
                 match self.allocate() {
                     Ok(()) => *held = true,
-                    Err(error) => tracing::debug!(%error, "no space is kept for removing files on a full disk"),
+                    Err(error) => {
+                        tracing::debug!(%error, "no space is kept for removing files on a full disk")
+                    }
                 }
             }
         }
@@ -67,7 +103,7 @@ impl Reserve {
         }
     }
 
-    fn free(&self) -> Option<u64> {
+    fn free_bytes(&self) -> Option<u64> {
         let about = statvfs(self.path.parent()?).ok()?;
         // The overlay writes with the rights of root, for whom all of it is free.
         Some(about.f_bfree.saturating_mul(about.f_frsize))

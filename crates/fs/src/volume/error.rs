@@ -44,14 +44,6 @@ pub enum VolumeError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// The writable layer holds something that cannot be understood.
-    #[error("`{path}` cannot be committed: {reason}")]
-    Entry {
-        /// From the root of the Volume.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// The files of the Volume are more than it may have.
     #[error(
         "the Volume would have {bytes} bytes and may have {quota}: remove files and commit again, or raise its limit"
@@ -78,9 +70,6 @@ pub enum VolumeError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Processes still use a layer of which the container has ended.
-    #[error("the layer `{0}` is still in use by some process; its changes stay there")]
-    InUse(PathBuf),
 }
 
 /// Another version could not be shown.
@@ -106,6 +95,12 @@ pub enum ShowError {
 }
 
 impl VolumeError {
+    /// Whether space was lacking.
+    pub(super) fn is_for_lack_of_space(&self) -> bool {
+        let number = self.io().and_then(io::Error::raw_os_error);
+        matches!(number, Some(libc::ENOSPC | libc::EDQUOT))
+    }
+
     /// The error of the operating system behind this one, if there is one.
     pub fn io(&self) -> Option<&io::Error> {
         match self {

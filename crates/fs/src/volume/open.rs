@@ -65,6 +65,7 @@ impl SnapshotFs {
             retired: Vec::new(),
         };
         if writes {
+            self.reserve();
             let directory = LayerDirectory::create(&self.volumes_dir(), request.key)?;
             if let Err(error) = mount.begin(Some(directory.clone())) {
                 mount.staged.clear();

@@ -29,6 +29,16 @@ impl VolumeMount {
     /// An error leaves the changes where they are. What was brought into the store all the same is in what the next
     /// call gives.
     pub fn take(&mut self, inside: Option<Inside<'_>>, kind: TakeKind) -> Result<Taken, VolumeError> {
+        match self.try_take(inside, kind) {
+            // What was removed from a full disk can be committed with what is kept for that.
+            Err(error) if error.is_for_lack_of_space() && self.fs.reserve().give_up() => {
+                self.try_take(inside, kind)
+            }
+            taken => taken,
+        }
+    }
+
+    fn try_take(&mut self, inside: Option<Inside<'_>>, kind: TakeKind) -> Result<Taken, VolumeError> {
         self.staged.clear();
         let fs = Arc::clone(&self.fs);
         let _hold = fs.store.hold();

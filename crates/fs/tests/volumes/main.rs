@@ -5,9 +5,11 @@
 
 mod container;
 mod cycles;
+mod limits;
 mod pace;
 mod place;
 mod places;
+mod recovery;
 #[path = "../snapshots/place.rs"]
 #[allow(dead_code, unused_imports)]
 mod snapshots;
