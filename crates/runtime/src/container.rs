@@ -245,6 +245,8 @@ impl Container {
         }
         match opened {
             Ok(file) => Ok(Some(file.into())),
+            // It is about to end: its namespaces go before it can be waited for.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
             Err(error) => Err(self.wait_failed()(error)),
         }
     }
