@@ -141,6 +141,37 @@ def test_a_place_can_be_read_only_or_one_directory(client: Client, volume: str) 
     assert seen["all"] == ["mine", "part"]
 
 
+def test_two_volumes_in_one_container_stay_apart(client: Client, volume: str) -> None:
+    try:
+        seen = play(client, "two_volumes", volume, program="volume_places.py")
+    finally:
+        client.modal("volume", "delete", f"{volume}-second", "--yes", check=False)
+    nested = {"write": ["written", "written"], "outer": ["within", "x"], "inner": ["y"]}
+    assert seen == {"nested": nested, "apart": {"first": ["within", "x"], "second": ["y"]}}
+
+
+def test_a_volume_of_an_image_build_is_no_part_of_the_image(client: Client, volume: str) -> None:
+    seen = client.run("volume_in_build.py", timeout=300, VOLUME=volume).results
+    assert seen == {"image": "made in the build", "volume": "kept on the Volume", "below": False}
+
+
+@pytest.mark.once
+def test_every_commit_outlives_a_crash_of_the_server(client: Client, volume: str, server: Server) -> None:
+    for name in ["a", "b", "c"]:
+        running = client.begin_run("volumes.py::count", "--name", name, VOLUME=volume)
+        try:
+            running.wait_for_line("committed 20", 120)
+            server.kill()
+        finally:
+            running.end()
+            if server.process is None:
+                server.start(*FLAGS)
+        told = running.output.count("committed ")
+        found = {path: text for path, text in play(client, "look", volume)["files"].items() if path.startswith(name)}
+        assert len(found) >= told > 20, f"{told} were committed, {len(found)} are there"
+        assert found == {f"{name}/{number}": f"number {number}" for number in range(len(found))}
+
+
 @pytest.mark.parametrize("end", ["kill", "stop", "client"])
 def test_nothing_is_lost_when_the_server_or_the_client_ends(client: Client, volume: str, server: Server, end: str) -> None:
     running = client.begin_run("volumes.py::leave_work", "--name", end, VOLUME=volume)

@@ -72,6 +72,30 @@ else:
         print("RESULT " + json.dumps(twice.remote()))
 
 
+second = modal.Volume.from_name(f"{NAME}-second", create_if_missing=True)
+
+
+@app.function(volumes={"/outer": volume, "/outer/within": second})
+def one_in_the_other():
+    written = [attempt("/outer/x", "of the outer"), attempt("/outer/within/y", "of the inner")]
+    volume.commit()
+    second.commit()
+    second.reload()
+    volume.reload()
+    return {"write": written, "outer": sorted(os.listdir("/outer")), "inner": os.listdir("/outer/within")}
+
+
+@app.function(volumes={"/first": volume, "/second": second})
+def side_by_side():
+    return {"first": sorted(os.listdir("/first")), "second": os.listdir("/second")}
+
+
+@app.local_entrypoint()
+def two_volumes():
+    results = {"nested": one_in_the_other.remote(), "apart": side_by_side.remote()}
+    print("RESULT " + json.dumps(results))
+
+
 @app.local_entrypoint()
 def main():
     results = {"over": over_the_image.remote(), "new": at_a_new_path.remote(), "without": without_it.remote()}

@@ -148,6 +148,15 @@ def commit_many(path, times):
         volume.commit()
 
 
+def count_commits(directory):
+    """Commits numbered files until somebody ends it, and tells each that is committed."""
+    os.makedirs(directory)
+    for number in range(10_000):
+        write(f"{directory}/{number}", f"number {number}")
+        volume.commit()
+        print(f"committed {number}", flush=True)
+
+
 def call_sync(*arguments):
     return os.spawnvp(os.P_WAIT, "sync", ["sync", *arguments])
 
@@ -494,6 +503,11 @@ def leave_work(name: str):
     two.remote("everything")
     print("work is left", flush=True)
     time.sleep(300)
+
+
+@app.local_entrypoint()
+def count(name: str):
+    one.remote("count_commits", f"/vol/{name}")
 
 
 @app.local_entrypoint()

@@ -20,7 +20,7 @@ use crate::site::make_searchable;
 
 /// How long the end of a task waits until control has what its container changed. After that the layers stay on disk,
 /// and their reports are repeated.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The same while this worker stops.
 const PATIENCE_AT_STOP: Duration = Duration::from_secs(3);
 
