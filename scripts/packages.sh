@@ -12,7 +12,7 @@ needed=(
     # for virtual environments with clients
     python3 python3-venv
 )
-for_tests=(docker-registry skopeo busybox-static attr curl erofs-utils xfsprogs)
+for_tests=(docker-registry skopeo busybox-static attr curl erofs-utils xfsprogs fio)
 
 [ "${1:-}" = --with-tests ] && needed+=("${for_tests[@]}")
 

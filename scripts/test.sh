@@ -31,10 +31,12 @@ for venv in clients hub pytest; do
     "scripts/venvs/$venv.sh"
 done
 scripts/models/minilm.sh >/dev/null
+scripts/suites.sh
 
 part "format" cargo fmt --all --check
 part "lints" cargo clippy --release --workspace --all-targets -- -D warnings
 part "build" cargo build --release -p homeport
+part "Volume for suites" cargo build --release -p homeport-fs --example on_volume
 part "Rust tests" cargo test --release --workspace --no-fail-fast
 if [ ${#failed[@]} -gt 0 ]; then
     printf '\nFAILED so far: %s\n' "${failed[*]}"
