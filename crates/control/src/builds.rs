@@ -166,6 +166,8 @@ impl Control {
 
     async fn build(&self, image_id: &str, request: pb::ImageGetOrCreateRequest, cache_key: String) {
         let started = self.clock.now();
+        // Until the image has its row.
+        let hold = self.store.hold();
         let built = match request.image.as_ref() {
             Some(image) if image.build_function.is_some() => {
                 self.run_build_function(image_id, &request, image).await
@@ -187,6 +189,7 @@ impl Control {
             }
             Err(error) => Err(error),
         };
+        drop(hold);
         let result = if saved.is_ok() { "success" } else { "failure" };
         self.builds.counts.get_or_create(&Built { result }).inc();
         match saved {

@@ -22,6 +22,7 @@ use crate::logs::Logs;
 use crate::network_files::NetworkFiles;
 use crate::registry::{Registry, RegistryError};
 use crate::scheduler::{Effect, Policy, Scheduler, StopSignal};
+use crate::storage::Storage;
 use crate::volumes::{Retention, Volumes};
 
 /// Seconds between two ticks that are worth a warning.
@@ -70,6 +71,7 @@ pub struct Inner {
     pub(crate) trusted: Trusted,
     pub(crate) network_files: NetworkFiles,
     pub(crate) volumes: Arc<Volumes>,
+    pub(crate) storage: Storage,
     scheduler: Mutex<Scheduler>,
     heartbeats: Mutex<HashMap<String, Seconds>>,
 }
@@ -96,8 +98,17 @@ impl Control {
         store: Arc<Store>,
         blobs: Arc<BlobStore>,
     ) -> Result<Self, RegistryError> {
-        let registry = Registry::load(meta.clone()).await?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        Self::open_at(options, meta, store, blobs, Arc::new(SystemClock::default())).await
+    }
+
+    pub(crate) async fn open_at(
+        options: ControlOptions,
+        meta: Meta,
+        store: Arc<Store>,
+        blobs: Arc<BlobStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RegistryError> {
+        let registry = Registry::load(meta.clone(), Arc::clone(&clock)).await?;
         let first_entry = (clock.now() * 1e6) as u64;
         let network_files = NetworkFiles::load(meta.clone(), options.network_files_dir.clone()).await?;
         let lives = |app_id: &str| registry.app(app_id).is_some();
@@ -120,6 +131,7 @@ impl Control {
             trusted: Trusted::default(),
             network_files,
             volumes: Arc::new(volumes),
+            storage: Storage::default(),
             heartbeats: Mutex::default(),
         }));
         control.resume().await?;

@@ -11,6 +11,7 @@ use homeport_content::{EntryRef, FileContent, Leaf, LeafKind, SnapshotId};
 use homeport_meta::steps;
 use homeport_proto::record as rec;
 use homeport_proto::worker as wp;
+use homeport_store::{Pin, Root};
 use tokio::sync::OnceCell;
 
 use crate::control::Control;
@@ -23,11 +24,18 @@ const LAYOUT: u32 = 1;
 /// The layers that are being made or were asked for.
 #[derive(Debug, Default)]
 pub struct ClientLayers {
-    cells: Mutex<HashMap<String, Arc<OnceCell<String>>>>,
+    cells: Mutex<HashMap<String, Arc<OnceCell<Kept>>>>,
+}
+
+/// A layer that stays in the store for as long as it is remembered.
+#[derive(Debug)]
+struct Kept {
+    snapshot: String,
+    _pin: Option<Pin>,
 }
 
 impl ClientLayers {
-    fn cell(&self, key: &str) -> Arc<OnceCell<String>> {
+    fn cell(&self, key: &str) -> Arc<OnceCell<Kept>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(cells.entry(key.to_owned()).or_default())
     }
@@ -87,6 +95,11 @@ impl Control {
         }
     }
 
+    fn kept(&self, snapshot: String) -> Kept {
+        let pin = snapshot.parse().ok().map(|id| self.store.pin([Root::Tree(id)]));
+        Kept { snapshot, _pin: pin }
+    }
+
     /// The snapshot of what a script leaves in `keep`, found by `key` or made in a container of `image`.
     #[allow(clippy::too_many_arguments)]
     async fn cached_command(
@@ -102,8 +115,9 @@ impl Control {
         let cell = self.client_layers.cell(key);
         let make = || async {
             let meta = self.registry.meta();
-            if let Some(step) = steps::get(meta, key).await.map_err(|error| error.to_string())? {
-                return Ok(step.snapshot);
+            let _hold = self.store.hold();
+            if let Some(step) = self.find_step(key).await.map_err(|error| error.to_string())? {
+                return Ok(self.kept(step.snapshot));
             }
             before();
             let config: homeport_image::ImageConfig =
@@ -131,8 +145,8 @@ impl Control {
             let step =
                 steps::Step { cache_key: key.to_owned(), snapshot: result.snapshot, config: Vec::new() };
             steps::put(meta, &step).await.map_err(|error| error.to_string())?;
-            Ok(step.snapshot)
+            Ok(self.kept(step.snapshot))
         };
-        cell.get_or_try_init(make).await.cloned()
+        cell.get_or_try_init(make).await.map(|kept| kept.snapshot.clone())
     }
 }

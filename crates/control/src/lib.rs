@@ -22,6 +22,7 @@ mod logs;
 mod network_files;
 mod page;
 mod registry;
+mod roots;
 pub mod scheduler;
 mod service;
 mod storage;
@@ -34,7 +35,7 @@ pub use registry::RegistryError;
 pub use scheduler::Policy;
 pub use service::RecentStart;
 pub use storage::{
-    CheckEvent, CheckOptions, Checked, CollectOptions, CollectProgress, Collected, DiskUsage, StorageError,
-    UsageRow,
+    BoxedError, CheckEvent, CheckOptions, Checked, CollectOptions, CollectProgress, Collected, DiskUsage,
+    ForgottenLayers, LayerCache, StorageError, Upkeep, UsageRow,
 };
 pub use volumes::Retention;

@@ -3,6 +3,8 @@
 //! Every record is in memory and, before a write returns, in the database. Records are replaced as
 //! a whole and never change in place, so readers hold what they read without a lock.
 
+mod uses;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -10,6 +12,11 @@ use homeport_meta::{Meta, QueryError, apps, images, objects};
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use prost::Message as _;
+
+pub(crate) use uses::{Millis, Unused, millis};
+
+use crate::clock::Clock;
+use uses::Uses;
 
 /// Why the registry could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,7 @@ pub struct Registry {
     classes: Table<rec::Class>,
     mounts: Table<rec::Mount>,
     images: Table<rec::Image>,
+    uses: Uses,
 }
 
 const FUNCTION: &str = "function";
@@ -60,7 +68,7 @@ const LIVING: [pb::AppState; 6] = [
 
 impl Registry {
     /// Reads all records.
-    pub async fn load(meta: Meta) -> Result<Self, RegistryError> {
+    pub async fn load(meta: Meta, clock: Arc<dyn Clock>) -> Result<Self, RegistryError> {
         let mut app_records = HashMap::new();
         for state in LIVING {
             for row in apps::list_by_state(&meta, state.as_str_name()).await? {
@@ -87,12 +95,16 @@ impl Registry {
         }
         functions.retain(|_, function| !orphans.contains(&function.app_id));
         classes.retain(|_, class| !orphans.contains(&class.app_id));
+        let mounts: HashMap<String, Arc<rec::Mount>> = load_kind(&meta, MOUNT).await?;
+        let is_known = |id: &str| image_records.contains_key(id) || mounts.contains_key(id);
+        let uses = Uses::load(&meta, clock, is_known).await?;
         Ok(Self {
             apps: RwLock::new(app_records),
             functions: RwLock::new(functions),
             classes: RwLock::new(classes),
-            mounts: RwLock::new(load_kind(&meta, MOUNT).await?),
+            mounts: RwLock::new(mounts),
             images: RwLock::new(image_records),
+            uses,
             meta,
         })
     }
@@ -186,20 +198,25 @@ impl Registry {
 
     /// The mount `id`.
     pub fn mount(&self, id: &str) -> Option<Arc<rec::Mount>> {
+        // Before the look, so that of a removal at the same time one sees the other.
+        self.uses.note(id);
         read(&self.mounts).get(id).cloned()
     }
 
     /// Writes a mount, unless it is there.
     pub async fn put_mount(&self, mount: rec::Mount) -> Result<Arc<rec::Mount>, RegistryError> {
+        let _not_pruned = self.uses.pruning.read().await;
         if let Some(existing) = self.mount(&mount.id) {
             return Ok(existing);
         }
+        self.uses.begin(&mount.id);
         self.put_object(MOUNT, &mount.id, "", mount.encode_to_vec()).await?;
         Ok(insert(&self.mounts, mount.id.clone(), mount))
     }
 
     /// The finished image `id`.
     pub fn image(&self, id: &str) -> Option<Arc<rec::Image>> {
+        self.uses.note(id);
         read(&self.images).get(id).cloned()
     }
 
@@ -211,6 +228,8 @@ impl Registry {
             state: READY.to_owned(),
             record: image.encode_to_vec(),
         };
+        let _not_pruned = self.uses.pruning.read().await;
+        self.uses.begin(&image.id);
         images::put(&self.meta, &row).await?;
         Ok(insert(&self.images, image.id.clone(), image))
     }

@@ -52,6 +52,7 @@ impl Control {
     pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
         self.with_scheduler(|scheduler, _| scheduler.register_metrics(registry));
         self.builds.register_metrics(registry);
+        self.storage.metrics.register(registry);
     }
 
     /// The routes of the client's API and of the workers' API, behind authentication.

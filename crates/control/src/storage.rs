@@ -1,12 +1,30 @@
 //! What the server does with its store beyond reading and writing: garbage, usage, faults.
 //!
-//! What must stay is said by the roots; everything else that is old enough is
-//! garbage. All work here is on threads that may block, never on those of requests.
+//! What must stay is said by the `roots`; everything else that is old enough is garbage. All work
+//! here is on threads that may block, never on those of requests, and one thing at a time.
+
+mod account;
+mod background;
+mod check;
+mod collect;
+mod metrics;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something unexpected happens")]
+mod tests;
+mod usage;
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use homeport_content::Digest;
+use homeport_image::Bases;
+
 use crate::control::Control;
+use crate::registry::RegistryError;
+use crate::volumes::VolumeError;
+
+pub(crate) use metrics::StorageMetrics;
 
 /// What a collection shall do.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,7 +75,8 @@ pub struct DiskUsage {
 /// What one thing takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRow {
-    /// `volume`, `image`, `model`, `upload`, `blob`, `running`, …
+    /// `volume`, `image`, `model`, `mount`, `build cache`, `base image`, `running`, `upload`, `blob`,
+    /// `layer cache` or `put aside`.
     pub kind: String,
     /// For people.
     pub name: String,
@@ -106,35 +125,92 @@ pub struct Checked {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// This version can't.
-    #[error("{0} is not carried out by this version")]
-    Unsupported(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] homeport_store::StoreError),
+    /// A collection was refused or failed.
+    #[error("{source}{}", of(owners))]
+    Sweep {
+        /// Why.
+        source: homeport_store::SweepError,
+        /// Whose content it is about, for people.
+        owners: Vec<String>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The Volumes could not be read.
+    #[error(transparent)]
+    Volumes(#[from] VolumeError),
+    /// The models could not be read.
+    #[error(transparent)]
+    Models(#[from] homeport_hub::CatalogError),
+    /// Mountable forms could not be removed.
+    #[error("the cache of mountable layers could not be looked after: {0}")]
+    Layers(#[source] BoxedError),
+    /// The work's own thread failed.
+    #[error("the work was cut off: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Any error.
+pub type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+impl From<homeport_meta::QueryError> for StorageError {
+    fn from(error: homeport_meta::QueryError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+fn of(owners: &[String]) -> String {
+    if owners.is_empty() { String::new() } else { format!("; it belongs to {}", owners.join(", ")) }
+}
+
+/// The mountable forms of layers, which can be made again.
+pub trait LayerCache: Send + Sync {
+    /// Removes those that `keep` does not want, by what they are of and how long nobody mounted them.
+    /// With `dry_run` they are only counted.
+    fn forget(
+        &self,
+        keep: &dyn Fn(&Digest, Duration) -> bool,
+        dry_run: bool,
+    ) -> Result<ForgottenLayers, BoxedError>;
+}
+
+/// What was removed of the cache of layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ForgottenLayers {
+    /// Mountable forms.
+    pub count: u64,
+    /// What they took on disk.
+    pub bytes: u64,
+    /// What the others take.
+    pub kept_bytes: u64,
+}
+
+/// What belongs to the upkeep of the store and is not of the control plane.
+pub struct Upkeep {
+    /// The mountable forms of layers.
+    pub layers: Arc<dyn LayerCache>,
+    /// The base images.
+    pub bases: Arc<Bases>,
+    /// Directories of this server with files that may be good copies of damaged ones.
+    pub copies: Vec<PathBuf>,
+}
+
+/// The state of the store's upkeep.
+#[derive(Default)]
+pub(crate) struct Storage {
+    /// Held by who collects, counts or checks.
+    turn: tokio::sync::Mutex<()>,
+    upkeep: OnceLock<Upkeep>,
+    pub(crate) metrics: StorageMetrics,
 }
 
 impl Control {
-    /// Removes what nothing refers to. One at a time: a second call waits for the first.
-    pub async fn collect_garbage(
-        &self,
-        options: CollectOptions,
-        progress: impl Fn(CollectProgress) + Send + Sync + 'static,
-    ) -> Result<Collected, StorageError> {
-        let _ = (options, progress);
-        Err(StorageError::Unsupported("garbage collection"))
-    }
-
-    /// Says where the space goes.
-    pub async fn disk_usage(&self) -> Result<DiskUsage, StorageError> {
-        Err(StorageError::Unsupported("the account of disk usage"))
-    }
-
-    /// Reads everything in the store and says what is wrong with it. `on_event` is called from
-    /// another thread, at least about once a second.
-    pub async fn check_store(
-        &self,
-        options: CheckOptions,
-        on_event: impl Fn(CheckEvent) + Send + Sync + 'static,
-    ) -> Result<Checked, StorageError> {
-        let _ = (options, on_event);
-        Err(StorageError::Unsupported("the check of the store"))
+    /// Says what belongs to the upkeep of the store. Counts once.
+    pub fn attach_upkeep(&self, upkeep: Upkeep) {
+        // A second one would be a mistake of the caller's, without harm.
+        let _ = self.storage.upkeep.set(upkeep);
     }
 }

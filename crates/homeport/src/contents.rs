@@ -114,11 +114,13 @@ pub(crate) fn check(data_dir: &Path, mut flags: FsckFlags) -> Result<(String, bo
 
 /// What a check found.
 #[derive(Debug, Default)]
-pub(crate) struct Findings {
-    pub(crate) objects: u64,
-    pub(crate) bytes: u64,
+struct Findings {
+    objects: u64,
+    bytes: u64,
     /// A fault each, with what was done about it.
-    pub(crate) faults: Vec<(String, Option<String>)>,
+    faults: Vec<(String, Option<String>)>,
+    /// Faults after which all is well again.
+    mended: u64,
 }
 
 impl Findings {
@@ -126,45 +128,44 @@ impl Findings {
     fn take(&mut self, event: pb::CheckStoreProgress, line: &mut ProgressLine, json: bool) {
         self.objects = self.objects.max(event.checked_objects);
         self.bytes = self.bytes.max(event.checked_bytes);
+        self.mended = self.mended.max(event.mended_faults);
         if !event.fault.is_empty() {
-            let mended = (!event.mended.is_empty()).then_some(event.mended);
+            let done = (!event.mended.is_empty()).then_some(event.mended);
             if !json {
                 line.clear();
                 // Stdout may be a pipe that nobody reads any more; the check goes on all the same.
-                let _ = crate::output::print(&fault_lines(&event.fault, mended.as_deref()));
+                let _ = crate::output::print(&fault_lines(&event.fault, done.as_deref()));
             }
-            self.faults.push((event.fault, mended));
+            self.faults.push((event.fault, done));
         }
         line.show(|| format!("checked {} objects, {}", self.objects, size(self.bytes)));
     }
 
-    fn unmended(&self) -> usize {
-        self.faults.iter().filter(|(_, mended)| mended.is_none()).count()
-    }
-
     /// The summary, and whether all is well.
     fn report(&self, flags: &FsckFlags) -> Result<(String, bool), serde_json::Error> {
-        let unmended = self.unmended();
+        let faults = self.faults.len() as u64;
+        let left = faults.saturating_sub(self.mended);
         if flags.json {
-            let faults: Vec<_> = self
-                .faults
-                .iter()
-                .map(|(fault, mended)| json!({ "fault": fault, "mended": mended }))
-                .collect();
+            let faults: Vec<_> =
+                self.faults.iter().map(|(fault, done)| json!({ "fault": fault, "done": done })).collect();
             let report = json!({
-                "ok": unmended == 0, "checked_objects": self.objects, "checked_bytes": self.bytes,
-                "faults": faults,
+                "ok": left == 0, "checked_objects": self.objects, "checked_bytes": self.bytes,
+                "faults": faults, "mended_faults": self.mended,
             });
-            return Ok((serde_json::to_string_pretty(&report)? + "\n", unmended == 0));
+            return Ok((serde_json::to_string_pretty(&report)? + "\n", left == 0));
         }
         let mut text = format!("checked {} objects, {}: ", self.objects, size(self.bytes));
-        text += &match (self.faults.len(), unmended) {
+        let count = if faults == 1 { "1 fault".to_owned() } else { format!("{faults} faults") };
+        text += &match (faults, left) {
             (0, _) => "all is well\n".to_owned(),
-            (faults, 0) => format!("{faults} faults, all mended\n"),
-            (faults, left) if flags.repair => format!("{faults} faults, {left} that could not be mended\n"),
-            (faults, _) => format!("{faults} faults; --repair mends what can be mended\n"),
+            (_, 0) => format!("{count}, mended\n"),
+            _ if flags.repair => format!(
+                "{count}, {left} not mended; --repair-from takes good copies from a backup or another \
+                 data directory\n"
+            ),
+            _ => format!("{count}; --repair mends what can be mended\n"),
         };
-        Ok((text, unmended == 0))
+        Ok((text, left == 0))
     }
 }
 
@@ -191,16 +192,17 @@ mod tests {
     #[test]
     fn a_check_is_well_when_everything_was_mended() {
         let flags = FsckFlags { repair: true, repair_from: None, json: false };
-        let mut found = Findings { objects: 2, bytes: 1024, faults: Vec::new() };
+        let mut found = Findings { objects: 2, bytes: 1024, ..Findings::default() };
         assert_eq!(found.report(&flags).unwrap(), ("checked 2 objects, 1.0 KiB: all is well\n".into(), true));
-        found.faults.push(("object x is altered".into(), Some("taken from y".into())));
+        found.faults.push(("object x is altered".into(), Some("a good copy is in its place".into())));
+        found.mended = 1;
         assert!(found.report(&flags).unwrap().1);
-        found.faults.push(("object z is missing".into(), None));
+        found.faults.push(("object z is altered".into(), Some("it was put aside".into())));
         let (text, well) = found.report(&flags).unwrap();
-        assert!(!well && text.contains("2 faults, 1 that could not be mended"), "{text}");
+        assert!(!well && text.contains("2 faults, 1 not mended; --repair-from"), "{text}");
         let json = FsckFlags { json: true, ..flags };
         let value: serde_json::Value = serde_json::from_str(&found.report(&json).unwrap().0).unwrap();
-        assert_eq!(value["faults"][0]["mended"], "taken from y");
+        assert_eq!(value["faults"][0]["done"], "a good copy is in its place");
         assert_eq!(value["ok"], false);
     }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, url_of};
 use crate::settings::UpSettings;
+use crate::upkeep::upkeep;
 
 /// How long a blob is kept: as long as the result of a call may be asked for.
 const BLOB_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -115,6 +116,7 @@ impl Parts {
             tracing::warn!(%error, "committed files with long paths can't be renamed into other directories");
         }
         let bases = Arc::new(Bases::new(Arc::clone(&store), BaseOptions::new(data_dir.bases())));
+        control.attach_upkeep(upkeep(&data_dir, Arc::clone(&fs), Arc::clone(&bases)));
         let mut options = WorkerOptions::new("local", base_url.clone(), credential, data_dir.worker());
         options.network_files_dir = data_dir.network_files();
         options.background_commits = settings.commit_interval;
@@ -122,6 +124,8 @@ impl Parts {
         let contents = Arc::clone(&store);
         let worker = Worker::new(options, store, fs, Arc::clone(&runtime), bases)?;
         let worker = tokio::spawn(worker.run(stop_worker.clone()));
+        // After the worker, which has claimed by now what an earlier run left of Volumes.
+        background.spawn(control.clone().look_after_store(stop.clone()));
 
         let metrics = Metrics::default();
         metrics.register(|registry| control.register_metrics(registry));

@@ -82,6 +82,11 @@ impl Store {
         Hold { hold: HoldOn::new(&self.protocol), store: self.protocol.clone(), pins: Mutex::default() }
     }
 
+    /// What is pinned now.
+    pub fn pinned(&self) -> Vec<Root> {
+        self.protocol.pinned()
+    }
+
     /// Keeps roots, which must exist now, and all that they lead to.
     pub fn pin(&self, roots: impl IntoIterator<Item = Root>) -> Pin {
         Pin { _pin: PinOn::new(&self.protocol, roots.into_iter().collect()) }

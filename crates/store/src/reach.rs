@@ -22,6 +22,11 @@ impl Store {
         names_of(root, &bytes)
     }
 
+    /// The objects that a tree or delta names; one may come more than once.
+    pub fn objects_in(&self, root: &Root) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.names_in(root)?.into_iter().map(|(digest, _)| digest).collect())
+    }
+
     /// The bytes of a tree or delta, which are what its name says.
     pub(crate) fn read_checked(&self, root: &Root) -> Result<Vec<u8>, StoreError> {
         let path = self.place_of(root);

@@ -86,6 +86,7 @@ impl AdminService {
                 checked_bytes: checked.bytes,
                 done: true,
                 faults: checked.faults,
+                mended_faults: checked.mended,
                 ..Default::default()
             })
         }))
@@ -124,8 +125,23 @@ fn to_progress(event: CheckEvent) -> pb::CheckStoreProgress {
 
 impl From<StorageError> for Status {
     fn from(error: StorageError) -> Self {
+        let text = with_causes(&error);
         match error {
-            StorageError::Unsupported(_) => Status::unimplemented(error.to_string()),
+            StorageError::Sweep { .. } => Status::failed_precondition(text),
+            _ => Status::internal(text),
         }
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use homeport_content::{Metadata, SnapshotId, Tree};
 use homeport_image::plan::{self, BaseSource, StepInputs};
 use homeport_image::{Action, CacheKey, ImageConfig, Step, dockerfile};
-use homeport_meta::steps;
+use homeport_meta::{QueryError, steps, uses};
 use homeport_proto::client as pb;
 use homeport_proto::worker as wp;
 
 use super::{BuildError, Filled};
 use crate::control::Control;
 use crate::ids;
+use crate::registry::millis;
 
 struct State {
     snapshot: String,
@@ -86,9 +87,17 @@ impl Control {
         Ok(State { snapshot, config, key })
     }
 
+    /// The result of a step, which stays from now on, if there is one.
+    pub(crate) async fn find_step(&self, key: &str) -> Result<Option<steps::Step>, QueryError> {
+        let found = uses::step(self.registry.meta(), key, millis(self.clock.now())).await?;
+        let is_here =
+            |step: &steps::Step| step.snapshot.parse().is_ok_and(|id| self.store.contains_tree(&id));
+        Ok(found.filter(is_here))
+    }
+
     async fn pull(&self, image_id: &str, reference: &str) -> Result<(String, String), BuildError> {
         let key = format!("base {reference}");
-        if let Some(step) = steps::get(self.registry.meta(), &key).await? {
+        if let Some(step) = self.find_step(&key).await? {
             return Ok((step.snapshot, String::from_utf8_lossy(&step.config).into_owned()));
         }
         let pull = wp::PullBase { reference: reference.to_owned(), ..Default::default() };
@@ -124,7 +133,7 @@ impl Control {
             }
         };
         let key = state.key.to_string();
-        if !fresh && let Some(cached) = steps::get(self.registry.meta(), &key).await? {
+        if !fresh && let Some(cached) = self.find_step(&key).await? {
             self.say(image_id, &format!("{} (cached)", step.announcement()));
             state.snapshot = cached.snapshot;
             return Ok(());
