@@ -1,4 +1,4 @@
-"""Volumes from the outside: named, listed, read, written and copied by the real clients, without any container."""
+"""Volumes by requests: named, listed, read, written and copied by the real clients, all but once without a container."""
 
 import hashlib
 import json
@@ -594,3 +594,11 @@ def test_wildcards_within_a_path_choose_what_is_downloaded(plain: Client, name: 
     plain.modal("volume", "get", name, "runs/*/best.pt", str(tmp_path))
     assert {path.read_text() for path in tmp_path.rglob("best.pt")} == {"1", "2"}
     assert not list(tmp_path.rglob("last.pt"))
+
+
+def test_a_container_makes_the_same_requests(client: Client, name: str, api: int) -> None:
+    seen = client.run("volume_files_inside.py", VOLUME=name, VOLUME_API=str(api)).results
+    asked, mounted = seen["asked"], seen["mounted"]
+    assert asked["listed"] == ["inside/copy", "inside/large"] and asked["same"] is True
+    assert mounted["large"] == {"mode": 0o644, "owner": 0, "sha256": asked["sha256"]}
+    assert mounted["copy"] == {"mode": 0o751, "owner": 0, "sha256": hashlib.sha256(b"small").hexdigest()}
