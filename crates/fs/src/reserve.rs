@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 /// Whiteouts for some thousands of files.
 const SIZE: u64 = 16 << 20;
 
-/// What counts as no space. Several small files, or some blocks of directories, still fit.
-const LOW: u64 = 2 << 20;
+/// What counts as no space, if it cannot be had: some blocks of directories.
+const LOW: u64 = 64 << 10;
 
 /// How often is looked whether there is space.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -28,8 +29,8 @@ pub(crate) struct Reserve {
     path: PathBuf,
     size: u64,
     held: Mutex<bool>,
-    /// How much was free when that was looked at last.
-    free: Mutex<Option<u64>>,
+    /// There was no space when that was looked at last.
+    was_full: AtomicBool,
 }
 
 impl Reserve {
@@ -39,7 +40,7 @@ impl Reserve {
             path: directory.join("reserve"),
             size,
             held: Mutex::new(false),
-            free: Mutex::new(None),
+            was_full: AtomicBool::new(false),
         };
         reserve.tend();
         reserve
@@ -65,23 +66,21 @@ impl Reserve {
 
     /// Gives the space up if there is no other, or takes it again if there is enough. To be called every now and then.
     ///
-    /// As long as free space still becomes less, somebody is writing, and would take what is given up as well.
+    /// It is given up the second time that there is none: before, whoever fills the disk may still be about to hear it,
+    /// and would take what is given up as well.
     pub(crate) fn tend(&self) {
         let Some(free) = self.free_bytes() else { return };
-        let before = self.free.lock().unwrap_or_else(PoisonError::into_inner).replace(free);
-        if free < LOW {
-            if before == Some(free) {
-                self.give_up();
-            }
-        } else if free >= 2 * self.size + LOW {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            if !*held {
-                match self.allocate() {
-                    Ok(()) => *held = true,
-                    Err(error) => {
-                        tracing::debug!(%error, "no space is kept for removing files on a full disk")
-                    }
-                }
+        // What is told as free is not free for all, so near its end it is tried.
+        let is_full = free < self.size && self.is_full();
+        let was_full = self.was_full.swap(is_full, Ordering::Relaxed);
+        if is_full && was_full {
+            self.give_up();
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*held && free >= 3 * self.size {
+            match allocate(&self.path, self.size) {
+                Ok(()) => *held = true,
+                Err(error) => tracing::debug!(%error, "no space is kept for removing files on a full disk"),
             }
         }
     }
@@ -105,20 +104,25 @@ impl Reserve {
 
     fn free_bytes(&self) -> Option<u64> {
         let about = statvfs(self.path.parent()?).ok()?;
-        // The overlay writes with the rights of root, for whom all of it is free.
-        Some(about.f_bfree.saturating_mul(about.f_frsize))
+        Some(about.f_bavail.saturating_mul(about.f_frsize))
     }
 
-    fn allocate(&self) -> io::Result<()> {
-        let file = File::options().create(true).truncate(false).write(true).open(&self.path)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, self.size) {
-            Ok(()) => Ok(()),
-            Err(errno) => {
-                let _ = fs::remove_file(&self.path);
-                Err(errno.into())
-            }
-        }
+    /// Whether not even a little can be written with the rights of root, which the overlay writes with.
+    fn is_full(&self) -> bool {
+        let path = self.path.with_extension("test");
+        let written = allocate(&path, LOW);
+        let _ = fs::remove_file(&path);
+        written.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)))
     }
+}
+
+/// Makes a file of this size; removes it if there is no space.
+fn allocate(path: &Path, size: u64) -> io::Result<()> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    fallocate(&file, FallocateFlags::empty(), 0, size).map_err(|errno| {
+        let _ = fs::remove_file(path);
+        errno.into()
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ fn pace_of_takes_and_shows() {
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (&**path, &**text)).collect();
         let versions = [at.version(&files), at.version(&files[..500])];
         let mut running = at.run("one", &versions[0]);
-        let mut time = |name: &str, step: &mut dyn FnMut(usize)| {
+        let time = |name: &str, step: &mut dyn FnMut(usize)| {
             let times = (0..40).map(|round| {
                 let begun = Instant::now();
                 step(round);
