@@ -17,7 +17,7 @@ use crate::batch::strip_metadata;
 use crate::error::io_error;
 use crate::examine::{Examined, examine};
 use crate::fault::{Fault, Finding, Mended};
-use crate::hold::Root;
+use crate::hold::{LISTS, Root};
 use crate::marks::{AsItIs, key};
 use crate::reach::names_of;
 use crate::sources::Sources;
@@ -108,9 +108,8 @@ impl Store {
 impl Check<'_> {
     /// Reads all trees and deltas, and what they say of objects.
     fn trees(&mut self) -> Result<HashSet<Root>, StoreError> {
-        let kinds: [(&str, fn(Digest) -> Root); 2] = [("trees", Root::Tree), ("deltas", Root::Delta)];
         let mut seen = HashSet::new();
-        for (kind, root) in kinds {
+        for (kind, root) in LISTS {
             let mut all = Vec::new();
             self.store.each(kind, |digest, _| {
                 all.push(root(digest));

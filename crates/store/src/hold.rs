@@ -20,6 +20,12 @@ pub enum Root {
     Object(Digest),
 }
 
+/// A directory of the store, and what the names in it stand for.
+pub(crate) type Kind = (&'static str, fn(Digest) -> Root);
+
+/// What names other content.
+pub(crate) const LISTS: [Kind; 2] = [("trees", Root::Tree), ("deltas", Root::Delta)];
+
 impl Root {
     /// All layers of a stack.
     pub fn of_stack(stack: &Stack) -> impl Iterator<Item = Root> + '_ {

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use homeport_content::{Delta, Digest, FileContent, Leaf, LeafKind, Tree};
 
 use crate::clock::Time;
 use crate::error::io_error;
-use crate::hold::Root;
+use crate::hold::{LISTS, Root};
 use crate::protocol::Ground;
 use crate::{Store, StoreError};
 
@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// What is in a shard, in order.
-    pub(crate) fn digests(&self, shard: &PathBuf) -> Result<Vec<Digest>, StoreError> {
+    pub(crate) fn digests(&self, shard: &Path) -> Result<Vec<Digest>, StoreError> {
         let mut digests: Vec<_> =
             self.protocol.ground.list(shard)?.into_iter().map(|(digest, _)| digest).collect();
         digests.sort();
@@ -92,8 +92,7 @@ impl Store {
     /// The trees and deltas that were stored or found since `cutoff`.
     pub(crate) fn roots_since(&self, cutoff: Time) -> Result<Vec<Root>, StoreError> {
         let mut found = Vec::new();
-        let kinds: [(&str, fn(Digest) -> Root); 2] = [("trees", Root::Tree), ("deltas", Root::Delta)];
-        for (kind, root) in kinds {
+        for (kind, root) in LISTS {
             self.each(kind, |digest, path| {
                 if self.protocol.ground.look(&path)?.is_some_and(|(time, _)| time >= cutoff) {
                     found.push(root(digest));

@@ -17,7 +17,7 @@ use crate::clock::{Time, nanos};
 use crate::error::io_error;
 use crate::examine::{Examined, examine};
 use crate::fault::{Fault, Finding, Mended};
-use crate::hold::Root;
+use crate::hold::{Kind, Root};
 use crate::protocol::Ground;
 use crate::sources::Sources;
 use crate::{Store, StoreError};
@@ -26,7 +26,7 @@ use crate::{Store, StoreError};
 const NAP: Duration = Duration::from_millis(100);
 /// How often the place is written down.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
-const KINDS: [(&str, fn(Digest) -> Root); 3] =
+const KINDS: [Kind; 3] =
     [("trees", Root::Tree), ("deltas", Root::Delta), ("objects", Root::Object)];
 
 /// How a store is scrubbed.
