@@ -23,8 +23,15 @@ impl Control {
     pub(crate) fn check_volume_mounts(&self, mounts: &[pb::VolumeMount]) -> Result<(), Status> {
         let mut paths: Vec<&str> = Vec::new();
         for mount in mounts {
-            self.volumes.find(&mount.volume_id)?;
             let path = mount.mount_path.as_str();
+            if mount.volume_id.is_empty() {
+                // Older clients don't look up what comes in by options.
+                return Err(Status::invalid_argument(format!(
+                    "the Volume for `{path}` was not looked up by the client: get it with `Volume.lookup`, or mount it \
+                     in a function of the same app as well"
+                )));
+            }
+            self.volumes.find(&mount.volume_id)?;
             let refuse = |why: &str| {
                 Err(Status::invalid_argument(format!("no Volume can be mounted at `{path}`: {why}")))
             };

@@ -358,6 +358,8 @@ async fn mounts_that_could_never_be_made_are_refused() {
     }
     assert!(check(&[mount("/data", ""), mount("/data", "a")]).is_err(), "two at one place");
     assert!(check(&[mount("/data", "../x")]).is_err());
+    let nameless = check(&[pb::VolumeMount { volume_id: String::new(), ..mount("/data", "") }]).unwrap_err();
+    assert!(nameless.message().contains("was not looked up by the client"), "{nameless}");
     let unknown = pb::VolumeMount { volume_id: "vo-none".into(), ..mount("/data", "") };
     assert_eq!(check(&[unknown]).unwrap_err().code(), tonic::Code::NotFound);
 }
