@@ -85,11 +85,11 @@ impl Layer {
     }
 
     /// Keeps a text; see [`VolumeMount::note`](super::VolumeMount::note).
-    pub(super) fn note(&mut self, store: &Store, text: &str) -> Result<(), VolumeError> {
+    pub(super) fn note(&mut self, store: &Store, text: &str, durable: bool) -> Result<(), VolumeError> {
         let record = Record { note: text.to_owned(), unnoted: Vec::new(), ..self.record.clone() };
         self.handed_over = 0;
         self.write(store, record)?;
-        record::sync(self.directory.path())
+        if durable { record::sync(self.directory.path()) } else { Ok(()) }
     }
 
     fn pin(&mut self, store: &Store) {
@@ -231,7 +231,7 @@ impl Layer {
         };
         let mut record = self.record.clone();
         record.given = None;
-        record.unnoted.push(Unnoted { delta, seen: given.seen.clone() });
+        record.unnoted.push(Unnoted { delta, seen: given.seen });
         self.write(store, record)?;
         if let Err(error) = generation.remove_upper() {
             tracing::warn!(%error, "what a Volume's layer held stays on disk for a while");

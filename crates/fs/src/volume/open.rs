@@ -169,7 +169,16 @@ impl VolumeMount {
     /// all that was taken: what was taken since the last text is remembered no longer.
     pub fn note(&mut self, text: &str) -> Result<(), VolumeError> {
         match &mut self.layer {
-            Some(layer) => layer.note(&self.fs.store, text),
+            Some(layer) => layer.note(&self.fs.store, text, true),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a text that names nothing new: later processes find it, but a loss of power may bring the one before
+    /// back.
+    pub fn note_cheaply(&mut self, text: &str) -> Result<(), VolumeError> {
+        match &mut self.layer {
+            Some(layer) => layer.note(&self.fs.store, text, false),
             None => Ok(()),
         }
     }

@@ -75,7 +75,7 @@ struct State {
     pin: Pin,
     /// Noted by an earlier process: the version that it was about to show.
     showing: Option<(u64, Stack)>,
-    /// Whether the note beside the layer names all that is owed.
+    /// Whether the note beside the layer names all that is owed, whatever happens.
     noted: bool,
     /// What was said last of a failure that nobody asked about.
     complained: String,

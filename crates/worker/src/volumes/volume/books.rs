@@ -99,6 +99,9 @@ impl Volume {
             showing,
             owed: self.owed.borrow().iter().map(Owed::of).collect(),
         };
+        if state.noted {
+            return mount.note_cheaply(&note.text());
+        }
         mount.note(&note.text())?;
         state.noted = true;
         Ok(())
