@@ -111,7 +111,7 @@ pub(crate) enum Command {
 }
 
 /// What `homeport up` takes. Absent ones come from the settings file, else from the defaults.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct UpFlags {
     /// Address to serve; port 0 takes a free one [default: 127.0.0.1:8750]
     #[arg(long, value_name = "ADDRESS:PORT", env = "HOMEPORT_LISTEN", hide_env_values = true)]

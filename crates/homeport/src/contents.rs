@@ -1,4 +1,4 @@
-//! `homeport gc`, `du` and `fsck`: the store as a whole.
+//! `homeport gc` and `du`: what is in the store, and what nothing needs.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use homeport_proto::admin as pb;
 use serde_json::json;
 
 use crate::admin::{AdminError, with_server};
-use crate::cli::{FsckFlags, GcFlags};
+use crate::cli::GcFlags;
 use crate::models::size;
 use crate::progress::ProgressLine;
 
@@ -88,123 +88,9 @@ fn usage_table(usage: &pb::DiskUsageResponse) -> String {
         )
 }
 
-/// Reads everything and says what is wrong; returns the summary, and whether all is well.
-pub(crate) fn check(data_dir: &Path, mut flags: FsckFlags) -> Result<(String, bool), AdminError> {
-    flags.repair |= flags.repair_from.is_some();
-    let mut found = Findings::default();
-    let mut line = ProgressLine::new();
-    with_server(data_dir, async |mut admin| -> Result<_, AdminError> {
-        let request = pb::CheckStoreRequest {
-            repair: flags.repair,
-            repair_from: path_text(flags.repair_from.as_deref())?,
-        };
-        let mut events = admin.check_store(request).await?.into_inner();
-        while let Some(event) = events.message().await? {
-            let done = event.done;
-            found.take(event, &mut line, flags.json);
-            if done {
-                return Ok(());
-            }
-        }
-        Err(AdminError::Incomplete)
-    })?;
-    line.clear();
-    Ok(found.report(&flags)?)
-}
-
-/// What a check found.
-#[derive(Debug, Default)]
-struct Findings {
-    objects: u64,
-    bytes: u64,
-    /// A fault each, with what was done about it.
-    faults: Vec<(String, Option<String>)>,
-    /// Faults after which all is well again.
-    mended: u64,
-}
-
-impl Findings {
-    /// Takes up an event, and shows it: faults at once, since a check may take hours.
-    fn take(&mut self, event: pb::CheckStoreProgress, line: &mut ProgressLine, json: bool) {
-        self.objects = self.objects.max(event.checked_objects);
-        self.bytes = self.bytes.max(event.checked_bytes);
-        self.mended = self.mended.max(event.mended_faults);
-        if !event.fault.is_empty() {
-            let done = (!event.mended.is_empty()).then_some(event.mended);
-            if !json {
-                line.clear();
-                // Stdout may be a pipe that nobody reads any more; the check goes on all the same.
-                let _ = crate::output::print(&fault_lines(&event.fault, done.as_deref()));
-            }
-            self.faults.push((event.fault, done));
-        }
-        line.show(|| format!("checked {} objects, {}", self.objects, size(self.bytes)));
-    }
-
-    /// The summary, and whether all is well.
-    fn report(&self, flags: &FsckFlags) -> Result<(String, bool), serde_json::Error> {
-        let faults = self.faults.len() as u64;
-        let left = faults.saturating_sub(self.mended);
-        if flags.json {
-            let faults: Vec<_> =
-                self.faults.iter().map(|(fault, done)| json!({ "fault": fault, "done": done })).collect();
-            let report = json!({
-                "ok": left == 0, "checked_objects": self.objects, "checked_bytes": self.bytes,
-                "faults": faults, "mended_faults": self.mended,
-            });
-            return Ok((serde_json::to_string_pretty(&report)? + "\n", left == 0));
-        }
-        let mut text = format!("checked {} objects, {}: ", self.objects, size(self.bytes));
-        let count = if faults == 1 { "1 fault".to_owned() } else { format!("{faults} faults") };
-        text += &match (faults, left) {
-            (0, _) => "all is well\n".to_owned(),
-            (_, 0) => format!("{count}, mended\n"),
-            _ if flags.repair => format!(
-                "{count}, {left} not mended; --repair-from takes good copies from a backup or another \
-                 data directory\n"
-            ),
-            _ => format!("{count}; --repair mends what can be mended\n"),
-        };
-        Ok((text, left == 0))
-    }
-}
-
-/// A path as the server, which has another working directory, finds it.
-fn path_text(path: Option<&Path>) -> Result<String, AdminError> {
-    let Some(path) = path else {
-        return Ok(String::new());
-    };
-    let absolute = std::path::absolute(path).map_err(AdminError::Runtime)?;
-    Ok(absolute.to_string_lossy().into_owned())
-}
-
-fn fault_lines(fault: &str, mended: Option<&str>) -> String {
-    match mended {
-        Some(mended) => format!("{fault}\n    {mended}\n"),
-        None => format!("{fault}\n"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_check_is_well_when_everything_was_mended() {
-        let flags = FsckFlags { repair: true, repair_from: None, json: false };
-        let mut found = Findings { objects: 2, bytes: 1024, ..Findings::default() };
-        assert_eq!(found.report(&flags).unwrap(), ("checked 2 objects, 1.0 KiB: all is well\n".into(), true));
-        found.faults.push(("object x is altered".into(), Some("a good copy is in its place".into())));
-        found.mended = 1;
-        assert!(found.report(&flags).unwrap().1);
-        found.faults.push(("object z is altered".into(), Some("it was put aside".into())));
-        let (text, well) = found.report(&flags).unwrap();
-        assert!(!well && text.contains("2 faults, 1 not mended; --repair-from"), "{text}");
-        let json = FsckFlags { json: true, ..flags };
-        let value: serde_json::Value = serde_json::from_str(&found.report(&json).unwrap().0).unwrap();
-        assert_eq!(value["faults"][0]["done"], "a good copy is in its place");
-        assert_eq!(value["ok"], false);
-    }
 
     #[test]
     fn usage_says_what_would_be_free() {

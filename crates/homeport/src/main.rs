@@ -12,6 +12,7 @@ mod data_dir;
 mod doctor;
 mod environment;
 mod failure;
+mod fsck;
 mod models;
 mod namespace;
 mod output;
@@ -73,7 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Fsck(flags) => {
-            let (text, well) = contents::check(data_dir, flags)?;
+            let (text, well) = fsck::run(settings, flags)?;
             print(&text)?;
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

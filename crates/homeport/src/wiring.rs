@@ -66,6 +66,42 @@ pub(crate) struct Parts {
     runtime: Arc<Runtime>,
 }
 
+/// What decides, and what it stands on: no container runs and nobody is listened to.
+pub(crate) struct Ground {
+    pub(crate) meta: Meta,
+    store: Arc<Store>,
+    blobs: Arc<BlobStore>,
+    models: Arc<DirectoryCatalog>,
+    pub(crate) control: Control,
+}
+
+impl Ground {
+    /// Opens it in a data directory on which no server runs.
+    pub(crate) async fn open(
+        settings: &UpSettings,
+        base_url: &str,
+        credential: &str,
+    ) -> Result<Ground, WiringError> {
+        let data_dir = DataDir::new(&settings.data_dir);
+        let meta = Meta::open(data_dir.root()).await?;
+        let store = Arc::new(Store::open(&data_dir.store())?);
+        let blobs = Arc::new(BlobStore::open(BlobOptions::new(data_dir.blobs()), Arc::new(SystemTime::now))?);
+        let models = Arc::new(DirectoryCatalog::open(&data_dir.models())?);
+        let options = ControlOptions {
+            policy: Policy { gpu_fallback_cpu: settings.gpu_fallback.is_some(), ..Policy::default() },
+            heartbeat_timeout: HEARTBEAT_TIMEOUT,
+            worker_credential: credential.to_owned(),
+            base_url: base_url.to_owned(),
+            retention: Retention { versions: settings.keep_versions, days: settings.keep_days },
+            gc_grace: settings.gc_grace,
+            models: Arc::<DirectoryCatalog>::clone(&models),
+            network_files_dir: data_dir.network_files(),
+        };
+        let control = Control::open(options, meta.clone(), Arc::clone(&store), Arc::clone(&blobs)).await?;
+        Ok(Ground { meta, store, blobs, models, control })
+    }
+}
+
 impl Parts {
     /// Opens the parts of a data directory, lowest first. `listen` is where the router will be served.
     pub(crate) async fn open(
@@ -77,32 +113,13 @@ impl Parts {
         let stop = CancellationToken::new();
         let mut background = tokio::task::JoinSet::new();
 
-        let meta = Meta::open(data_dir.root()).await?;
-        let store = Arc::new(Store::open(&data_dir.store())?);
-        let blobs = BlobStore::open(BlobOptions::new(data_dir.blobs()), Arc::new(SystemTime::now))?;
-        let blobs = Arc::new(blobs);
-        background.spawn(sweep_blobs(Arc::clone(&blobs), stop.clone()));
-
-        let models = Arc::new(DirectoryCatalog::open(&data_dir.models())?);
-        let hub = HubState {
-            store: Arc::clone(&store),
-            catalog: Arc::<DirectoryCatalog>::clone(&models),
-            options: HubOptions::default(),
-        };
         // Made anew at each start: only the worker in this process has to know it.
         let credential: String =
             rand::rng().sample_iter(rand::distr::Alphanumeric).take(43).map(char::from).collect();
-        let options = ControlOptions {
-            policy: Policy { gpu_fallback_cpu: settings.gpu_fallback.is_some(), ..Policy::default() },
-            heartbeat_timeout: HEARTBEAT_TIMEOUT,
-            worker_credential: credential.clone(),
-            base_url: base_url.clone(),
-            retention: Retention { versions: settings.keep_versions, days: settings.keep_days },
-            gc_grace: settings.gc_grace,
-            models,
-            network_files_dir: data_dir.network_files(),
-        };
-        let control = Control::open(options, meta.clone(), Arc::clone(&store), Arc::clone(&blobs)).await?;
+        let Ground { meta, store, blobs, models, control } =
+            Ground::open(settings, &base_url, &credential).await?;
+        background.spawn(sweep_blobs(Arc::clone(&blobs), stop.clone()));
+        let hub = HubState { store: Arc::clone(&store), catalog: models, options: HubOptions::default() };
         background.spawn(control.clone().run(stop.clone()));
         background.spawn(control.clone().forget_old_uploads(stop.clone()));
 

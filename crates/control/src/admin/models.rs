@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use homeport_content::{Edit, EditError, Timestamp};
+use homeport_content::{Edit, EditError, EntryRef, Layered, Seen, Timestamp, Tree};
 use homeport_hub::{CatalogError, RepoId};
 use homeport_proto::admin as pb;
 use homeport_store::StoreError;
@@ -50,7 +50,9 @@ impl AdminService {
             .publish_edit(&volume_id, &reason, move |layered| {
                 let tree = store.tree(&snapshot)?;
                 let mut edit = Edit::new(layered, now);
-                edit.put_tree(&path, &tree)?;
+                if !is_there(layered, &path, &tree) {
+                    edit.put_tree(&path, &tree)?;
+                }
                 Ok::<_, PlaceError>(edit.finish())
             })
             .await?;
@@ -73,6 +75,45 @@ impl AdminService {
     }
 }
 
+/// Whether everything of a tree is in a directory of a Volume already, as it is in the tree.
+fn is_there(layered: &Layered, path: &[u8], tree: &Tree) -> bool {
+    matches!(layered.get(path), Some(Seen::Directory(_)))
+        && tree.walk().all(|(found, entry)| match (layered.get(&[path, b"/", &found].concat()), entry) {
+            (Some(Seen::Directory(there)), EntryRef::Directory(wanted)) => *there == wanted.metadata,
+            (Some(Seen::Leaf { leaf, .. }), EntryRef::Leaf(_, wanted)) => leaf == wanted,
+            _ => false,
+        })
+}
+
 fn timestamp(seconds: f64) -> Timestamp {
     Timestamp { seconds: seconds as i64, nanos: (seconds.fract() * 1e9) as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use homeport_content::{Entry, FileContent, Leaf, LeafKind, Metadata};
+
+    use super::*;
+
+    fn model(content: &[u8]) -> Tree {
+        let mut tree = Tree::default();
+        let id = tree.push_leaf(Leaf {
+            metadata: Metadata::with_mode(0o644),
+            kind: LeafKind::File(FileContent::Inline(content.into())),
+        });
+        tree.root.entries.insert(b"config.json".as_slice().into(), Entry::Leaf(id));
+        tree
+    }
+
+    #[test]
+    fn a_model_is_there_only_where_all_of_it_is_as_it_should_be() {
+        let empty = Layered::of(Arc::new(Tree::default()));
+        assert!(!is_there(&empty, b"models/x", &model(b"{}")));
+        let mut edit = Edit::new(&empty, timestamp(1.5));
+        edit.put_tree(b"models/x", &model(b"{}")).unwrap();
+        let placed = empty.with(Arc::new(edit.finish()));
+        assert!(is_there(&placed, b"models/x", &model(b"{}")));
+        assert!(!is_there(&placed, b"models/x", &model(b"other")));
+        assert!(!is_there(&placed, b"models", &model(b"{}")));
+    }
 }
