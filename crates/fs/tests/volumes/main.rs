@@ -5,6 +5,7 @@
 
 mod container;
 mod cycles;
+mod differences;
 mod limits;
 mod pace;
 mod place;
