@@ -12,6 +12,7 @@ mod log;
 mod mount;
 mod network_file_system;
 mod volume;
+mod volume_blocks;
 mod volume_edit;
 mod volume_files;
 mod volume_path;
