@@ -15,7 +15,7 @@ import pytest
 from harness.broken_line import broken_line
 from harness.client import Client
 from harness.matrix import CLIENT_VERSIONS, ClientVersion
-from harness.server import Server
+from harness.server import Server, homeport
 from harness.waiting import wait_for
 
 MIB = 1 << 20
@@ -470,6 +470,24 @@ def test_an_upload_that_breaks_goes_on_where_it_was(
     sent = sent_bytes(own_server) - before
     assert sent == size - arrived, f"{sent} bytes were sent of {size - arrived} that were missing"
     assert not list((own_server.data_dir / "blobs" / "blocks").iterdir()), "an upload that is done leaves nothing"
+    own_server.stop()
+
+
+def test_what_was_collected_is_asked_for_again(version: ClientVersion, own_server: Server, tmp_path: Path) -> None:
+    own_server.start()
+    client = Client(version, own_server, tmp_path)
+    data = content("collected", 2 * BLOCK + 5)
+    local = write(tmp_path / "file", data)
+    for api in (1, 2) if version.has_volume_blocks else (1,):
+        assert steps(client, "first", api, ["put", str(local), "file"]) == [None]
+        client.modal("volume", "delete", "--yes", "first")
+        collected = homeport("gc", "--older-than", "0s", data_dir=own_server.data_dir)
+        assert collected.returncode == 0, collected.stdout + collected.stderr
+        objects = [path for path in (own_server.data_dir / "store" / "objects").rglob("*") if path.is_file()]
+        assert not objects, "nothing refers to what was uploaded"
+        put, read = steps(client, "second", api, ["put", str(local), "file"], ["read", "file"])
+        assert put is None and read == summary(data)
+        client.modal("volume", "delete", "--yes", "second")
     own_server.stop()
 
 
