@@ -1,26 +1,20 @@
 //! From a layer to a snapshot.
 //!
-//! The upper directory is read as the kernel wrote it: whiteouts, opaque and renamed directories,
-//! files of which only the metadata was copied up. New contents are moved, not copied, into the
-//! store; the scan moves them aside one by one, then threads hash them.
+//! A scan makes a delta of the upper directory, over all that the mount showed, and that is applied to the image alone.
+//! New contents are moved, not copied, into the store.
 
-mod scan;
+mod apply;
 pub(crate) mod upper;
 
-use std::fs;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
-use homeport_content::{FileContent, LeafId, LeafKind, SnapshotId, Tree};
-use homeport_store::Batch;
+use homeport_content::{Delta, Layered, SnapshotId};
 
 pub(crate) use upper::escaped;
 
-use crate::error::{FsError, io_error};
+use crate::error::FsError;
+use crate::volume::scan::{Contents, Known, Manner, ScanRequest, scan};
 use crate::{IdMap, SnapshotFs, WritableLayer};
-
-/// Threads that hash new files, at most.
-const HASHERS: usize = 4;
 
 /// What to commit.
 #[derive(Debug)]
@@ -47,84 +41,30 @@ impl SnapshotFs {
         let Some(image_id) = request.lowers.last() else {
             return Err(FsError::NoSnapshots(layer.dir().to_owned()));
         };
-        let image = self.store.tree(image_id)?;
-        let merged = self.merged(request.lowers)?;
         if !layer.begin_commit(request.lowers, request.id_map)? {
             return Ok(*image_id);
         }
-        let taken = layer.dir().join("taken");
-        fs::create_dir(&taken).map_err(io_error("make the directory", &taken))?;
-        let scanned = scan::scan(scan::Scan {
-            layer: layer.dir(),
-            upper: &layer.upper(),
-            taken: &taken,
-            image: &image,
-            merged: merged.as_ref().unwrap_or(&image),
-            exclude: request.exclude,
-            id_map: request.id_map,
-        })?;
-        let mut tree = scanned.tree;
-        let batch = self.store.batch()?;
-        let contents = adopt_all(&batch, &taken, &scanned.taken)?;
-        for (id, content) in contents {
-            if let Some(leaf) = tree.leaves.get_mut(id.0 as usize) {
-                leaf.kind = LeafKind::File(content);
-            }
+        let mut seen = Layered::of(self.store.tree(image_id)?);
+        for id in request.lowers.iter().rev().skip(1) {
+            let mut delta = Delta::from_tree(&*self.store.tree(id)?);
+            // The root of the mount is that of the image.
+            delta.root.metadata = seen.base.root.metadata.clone();
+            seen.deltas.push(Arc::new(delta));
         }
+        let (batch, known) = (self.store.batch()?, Known::default());
+        let contents = Contents::new(&self.store, &batch, Manner::Adopt, &known);
+        let scanned = ScanRequest {
+            upper: &layer.upper(),
+            // Layers of images are mounted without.
+            index: None,
+            seen: &seen,
+            id_map: request.id_map,
+            exclude: request.exclude,
+        };
+        let delta = scan(scanned, &contents)?;
+        drop(contents);
+        let tree = apply::apply(&delta, &seen);
         tree.validate().map_err(|source| FsError::InvalidResult { layer: layer.dir().to_owned(), source })?;
         Ok(batch.publish_with_tree(&tree)?)
     }
-
-    /// What the lower layers show together; `None` if that is just the image.
-    fn merged(&self, lowers: &[SnapshotId]) -> Result<Option<Tree>, FsError> {
-        let mut upwards = lowers.iter().rev();
-        let Some(image) = upwards.next() else {
-            return Ok(None);
-        };
-        let mut merged: Option<Tree> = None;
-        for id in upwards {
-            let mut tree = match merged.take() {
-                Some(tree) => tree,
-                None => Tree::clone(&*self.store.tree(image)?),
-            };
-            tree.overlay(&*self.store.tree(id)?);
-            merged = Some(tree);
-        }
-        Ok(merged)
-    }
-}
-
-/// Files that the scan moved aside: the leaf they belong to, by their number in the directory.
-pub(crate) type Taken = Vec<LeafId>;
-
-/// Hashes files in parallel and stages them as objects.
-fn adopt_all(batch: &Batch<'_>, dir: &Path, taken: &Taken) -> Result<Vec<(LeafId, FileContent)>, FsError> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(id) = taken.get(number) else {
-                return Ok(done);
-            };
-            let (digest, size) = batch.adopt_file(&dir.join(number.to_string()))?;
-            done.push((*id, FileContent::Object { digest, size }));
-        }
-    };
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let threads = cores.clamp(2, HASHERS).min(taken.len());
-    if threads <= 1 {
-        return work();
-    }
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let mut all = Vec::with_capacity(taken.len());
-        for thread in running {
-            match thread.join() {
-                Ok(done) => all.extend(done?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(all)
-    })
 }

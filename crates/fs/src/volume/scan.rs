@@ -10,9 +10,12 @@ mod contents;
 mod extents;
 mod intake;
 mod known;
+mod leaf;
 mod leases;
 mod links;
+mod moved;
 mod prune;
+mod staging;
 mod survey;
 mod walk;
 
@@ -45,7 +48,8 @@ pub(crate) struct ScanRequest<'a> {
     pub(crate) seen: &'a Layered,
     /// The map that the overlay was mounted with.
     pub(crate) id_map: Option<&'a IdMap>,
-    /// Paths from the root whose changes, and those below them, are left out.
+    /// Paths from the root whose changes, and those below them, are left out, with the directories that were made for
+    /// nothing else.
     pub(crate) exclude: &'a [&'a str],
 }
 

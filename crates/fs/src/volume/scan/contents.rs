@@ -1,10 +1,9 @@
 //! How the content of files in an upper directory comes into the store.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use homeport_content::{Digest, FileContent};
 use homeport_store::outboard::{Between, MIN_SIZE, Outboard};
 use homeport_store::{Batch, Store};
-use rustix::fs::{AtFlags, CWD, Stat, linkat};
-use rustix::io::Errno;
+use rustix::fs::Stat;
 
-use super::extents::{clone_into, copy_into, shared_ranges, start_writing};
+use super::extents::{clone_into, shared_ranges, start_writing};
 use super::known::{Inode, Known, Stamp};
 use super::leases;
 use crate::error::{FsError, io_error};
@@ -43,7 +41,7 @@ pub(crate) struct Contents<'a> {
     pub(super) store: &'a Store,
     pub(super) batch: &'a Batch<'a>,
     pub(super) known: &'a Known,
-    manner: Manner,
+    pub(super) manner: Manner,
     leave_out: Option<u64>,
     shares_blocks: OnceLock<bool>,
     /// Bytes of large files that were hashed.
@@ -246,76 +244,6 @@ impl<'a> Contents<'a> {
     pub(super) fn keep_outboard(&self, outboard: Outboard) -> Digest {
         self.store.keep_outboard(&outboard);
         outboard.digest()
-    }
-
-    fn take_small(&self, new: &NewFile, size: u64) -> Result<Digest, FsError> {
-        let mut bytes = vec![0; size as usize];
-        new.file.read_exact_at(&mut bytes, 0).map_err(io_error("read", &new.shown))?;
-        let digest = Digest::of(&bytes);
-        if self.batch.contains(&digest)? {
-            return Ok(digest);
-        }
-        if self.manner == Manner::Adopt {
-            self.stage(new, digest)?;
-            return Ok(digest);
-        }
-        let (file, path) = self.fresh_file().map_err(io_error("create", self.store.dir()))?;
-        file.write_all_at(&bytes, 0).map_err(io_error("write", &path))?;
-        self.batch.stage_file(digest, path)?;
-        Ok(digest)
-    }
-
-    /// Stages a file whose digest is known, if the store does not have it.
-    fn stage(&self, new: &NewFile, digest: Digest) -> Result<(), FsError> {
-        if self.batch.contains(&digest)? {
-            return Ok(());
-        }
-        let path = match self.manner {
-            Manner::Adopt => self.link(new)?,
-            Manner::Copy => None,
-        };
-        let path = match path {
-            Some(path) => path,
-            None => self.copy(&new.file, new.stat.st_size as u64, &new.shown)?,
-        };
-        Ok(self.batch.stage_file(digest, path)?)
-    }
-
-    /// Links a file into scratch; `None` if it is on another file system.
-    fn link(&self, new: &NewFile) -> Result<Option<PathBuf>, FsError> {
-        let path = self.batch.scratch_path();
-        let open = format!("/proc/self/fd/{}", new.file.as_raw_fd());
-        match linkat(CWD, &open, CWD, &path, AtFlags::SYMLINK_FOLLOW) {
-            Ok(()) => Ok(Some(path)),
-            Err(Errno::XDEV | Errno::MLINK) => Ok(None),
-            Err(errno) => Err(io_error("link", &new.shown)(errno)),
-        }
-    }
-
-    /// A copy of a file in scratch that shares its blocks if that can be.
-    fn copy(&self, file: &File, size: u64, shown: &Path) -> Result<PathBuf, FsError> {
-        let (copy, path) = self.fresh_file().map_err(io_error("create", self.store.dir()))?;
-        let copied = match clone_into(file, &copy) {
-            Ok(false) => copy_into(file, &copy, size, &|| Ok(())),
-            other => other.map(drop),
-        };
-        match copied {
-            Ok(()) => Ok(path),
-            Err(error) => {
-                // Space may be short: give it back at once.
-                let _ = std::fs::remove_file(&path);
-                Err(io_error("copy", shown)(error))
-            }
-        }
-    }
-
-    pub(super) fn fresh_file(&self) -> io::Result<(File, PathBuf)> {
-        let path = self.batch.scratch_path();
-        let mut options = File::options();
-        let file = options.read(true).write(true).create_new(true).mode(0o444).open(&path)?;
-        // The mask of the process may have taken bits away.
-        file.set_permissions(Permissions::from_mode(0o444))?;
-        Ok((file, path))
     }
 }
 

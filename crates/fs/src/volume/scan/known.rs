@@ -35,8 +35,8 @@ impl Stamp {
         let nanos = |seconds: i64, nanos: u64| i128::from(seconds) * SECOND + i128::from(nanos);
         let stamp = Stamp {
             size: stat.st_size as u64,
-            modified: nanos(stat.st_mtime, stat.st_mtime_nsec as u64),
-            changed: nanos(stat.st_ctime, stat.st_ctime_nsec as u64),
+            modified: nanos(stat.st_mtime, stat.st_mtime_nsec),
+            changed: nanos(stat.st_ctime, stat.st_ctime_nsec),
         };
         ((stat.st_dev, stat.st_ino), stamp)
     }

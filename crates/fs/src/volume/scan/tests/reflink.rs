@@ -11,9 +11,13 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new() -> Disk {
+        Disk::sized(3 << 30)
+    }
+
+    pub(super) fn sized(bytes: u64) -> Disk {
         let dir = tempfile::tempdir().unwrap();
         let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
-        File::create(&image).unwrap().set_len(3 << 30).unwrap();
+        File::create(&image).unwrap().set_len(bytes).unwrap();
         fs::create_dir(&mount).unwrap();
         let run = |program: &str, arguments: &[&Path]| {
             let output = Command::new(program).args(arguments).output();
