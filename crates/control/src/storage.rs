@@ -132,7 +132,7 @@ pub enum StorageError {
     #[error("{source}{}", of(owners))]
     Sweep {
         /// Why.
-        source: homeport_store::SweepError,
+        source: Box<homeport_store::SweepError>,
         /// Whose content it is about, for people.
         owners: Vec<String>,
     },

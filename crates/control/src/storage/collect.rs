@@ -111,7 +111,7 @@ impl Control {
         let on_sweep = |scanned| progress(CollectProgress { phase: "sweep", scanned });
         let swept = collection.sweep(dry_run, &on_sweep).map_err(|source| {
             let owners = owners_of(&source, owners);
-            StorageError::Sweep { source, owners }
+            StorageError::Sweep { source: Box::new(source), owners }
         })?;
         let mut layers = ForgottenLayers::default();
         if let Some(upkeep) = self.storage.upkeep.get() {

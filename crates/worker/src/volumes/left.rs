@@ -22,7 +22,7 @@ pub(crate) fn take_up(
     let mut found = 0;
     for layer in left {
         let key = layer.key.clone();
-        match read(layer, store, &volumes.sync) {
+        match read(Box::new(layer), store, &volumes.sync) {
             Ok(volume) => {
                 tracing::info!(layer = key, "changes of a Volume are left of an earlier run");
                 volumes.add(&Arc::new(volume));
@@ -39,7 +39,11 @@ pub(crate) fn take_up(
     Ok(found)
 }
 
-fn read(layer: LeftVolume, store: &Arc<Store>, sync: &Arc<SyncWatch>) -> Result<Volume, LeftVolume> {
+fn read(
+    layer: Box<LeftVolume>,
+    store: &Arc<Store>,
+    sync: &Arc<SyncWatch>,
+) -> Result<Volume, Box<LeftVolume>> {
     let Some(note) = Note::parse(&layer.note) else {
         return Err(layer);
     };

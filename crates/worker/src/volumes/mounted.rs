@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use homeport_fs::{IdMap, VolumeError, VolumePlace, VolumeRequest};
 use homeport_proto::worker as wp;
@@ -17,6 +17,9 @@ use super::volume::{Beginning, Gate, Layer, Stage, Volume};
 use crate::error::blocking;
 use crate::node::Node;
 use crate::site::make_searchable;
+
+/// Takes in the background have at most one part in this many of a container's time: for some of each, it is stopped.
+const BACKGROUND_SHARE: u32 = 20;
 
 /// How long the end of a task waits until control has what its container changed. After that the layers stay on disk,
 /// and their reports are repeated.
@@ -118,7 +121,7 @@ impl MountedVolumes {
             note,
             seen,
             showing: None,
-            layer: Layer::Mounted(mount),
+            layer: Layer::Mounted(Box::new(mount)),
             staging: Some(staging),
             background: wanted.background_commits,
             gate: Arc::clone(&self.gate),
@@ -153,12 +156,14 @@ impl MountedVolumes {
         }
         let (node, ending) = (Arc::clone(node), self.ending.clone());
         tokio::spawn(async move {
-            let every = node.options.background_commits;
-            while ending.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+            let mut pause = node.options.background_commits;
+            while ending.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+                let began = Instant::now();
                 for volume in &background {
                     // A take that has begun is brought to its end; the end of the task waits for it.
                     volume.take(&node.reports, TakeReason::Background, "").await;
                 }
+                pause = node.options.background_commits.max(began.elapsed() * (BACKGROUND_SHARE - 1));
             }
         });
     }

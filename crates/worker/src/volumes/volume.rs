@@ -84,9 +84,9 @@ struct State {
 }
 
 pub(super) enum Layer {
-    Mounted(VolumeMount),
+    Mounted(Box<VolumeMount>),
     /// Of an earlier process, with the text that was noted beside it.
-    Left(LeftVolume),
+    Left(Box<LeftVolume>),
     Gone,
 }
 
