@@ -25,11 +25,13 @@ mod disk;
 mod early;
 mod error;
 mod frozen;
+mod giving;
 mod layer;
 mod left;
 mod namespace;
 mod open;
 mod open_files;
+mod quiet;
 mod record;
 pub(crate) mod scan;
 mod show;
@@ -40,7 +42,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use homeport_content::{DeltaId, Stack};
+use homeport_content::{DeltaId, Digest, Stack};
 
 pub use error::{ShowError, VolumeError};
 
@@ -143,6 +145,8 @@ pub struct VolumeMount {
     layer: Option<Layer>,
     /// What is known of the files in the upper directory.
     known: Known,
+    /// How the upper directory was when all of it was taken and nobody wrote, and whether that left a fresh layer.
+    quiet: Option<(Digest, bool)>,
     retired: Vec<Retired>,
 }
 

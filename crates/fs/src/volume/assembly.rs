@@ -18,6 +18,9 @@ use crate::kernel::{self, Attributes, LayerMount};
 use crate::overlay::{Lasting, Overlay, Writable};
 use crate::{Backend, FsError, IdMap, SnapshotFs};
 
+/// What lacks without an index.
+const COME_APART: &str = "names of one file come apart when it is changed";
+
 /// What to assemble.
 pub(super) struct Plan<'a> {
     /// Uppermost first.
@@ -114,7 +117,13 @@ impl SnapshotFs {
             return Ok(self.overlay(lowers, data, with(Lasting::Plain), target)?);
         }
         let first = match self.overlay(lowers, data, with(Lasting::Indexed), target) {
-            Ok(mount) => return Ok(mount),
+            Ok(mount) => {
+                // Some file systems cannot have one, and the kernel then goes on without a word to its caller.
+                if !work.join("index").exists() {
+                    tracing::warn!(layer = %upper.display(), "a Volume has no index: {COME_APART}");
+                }
+                return Ok(mount);
+            }
             Err(error) => error,
         };
         // Refused because of what the kernel or the file system is; other errors are those of any overlay.
@@ -123,7 +132,7 @@ impl SnapshotFs {
         }
         match self.overlay(lowers, data, with(Lasting::Plain), target) {
             Ok(mount) => {
-                tracing::warn!(error = %first, "a Volume does without an index: changed hard links come apart");
+                tracing::warn!(error = %first, layer = %upper.display(), "a Volume has no index: {COME_APART}");
                 Ok(mount)
             }
             Err(_) => Err(first.into()),

@@ -62,6 +62,7 @@ impl SnapshotFs {
             shown: Shown::nothing(request.stack.clone()),
             layer: None,
             known: Known::default(),
+            quiet: None,
             retired: Vec::new(),
         };
         if writes {

@@ -52,6 +52,7 @@ impl VolumeMount {
         let old = std::mem::replace(&mut self.shown, new);
         self.retired.extend(left.map(|left| old.retired(left)));
         self.known = Known::default();
+        self.quiet = None;
         self.sweep();
         Ok(())
     }
@@ -107,18 +108,22 @@ impl VolumeMount {
             }
             Ok((mounted, true))
         })?;
-        let ids: Vec<u64> = mounted.iter().map(|mount| mount.id).collect();
-        let on = OnMounts { ids: &ids, device };
         if !all {
-            let found = open_files::find(&(inside.processes)(), on, Wanted::Writers);
-            return Err(self.busy(found));
+            return Err(self.busy(self.finds(inside, &mounted, Wanted::Writers)));
         }
-        let open = strict.then(|| open_files::find(&(inside.processes)(), on, Wanted::Any)).flatten();
+        let open = strict.then(|| self.finds(inside, &mounted, Wanted::Any)).flatten();
         if let Some(open) = open {
             self.let_write(inside, &mounted);
             return Err(self.busy(Some(open)));
         }
         Ok(mounted)
+    }
+
+    /// The first open file of the Volume that is found in the container.
+    pub(super) fn finds(&self, inside: Inside<'_>, mounted: &[Mounted], wanted: Wanted) -> Option<OpenFile> {
+        let ids: Vec<u64> = mounted.iter().map(|mount| mount.id).collect();
+        let mounts = OnMounts { ids: &ids, device: self.shown.device };
+        open_files::find(&(inside.processes)(), mounts, wanted)
     }
 
     /// Undoes [`VolumeMount::stop_writing`].

@@ -10,6 +10,8 @@ use super::frozen::Frozen;
 use super::layer::{Change, Layer, Scanned, fold_own};
 use super::namespace::{Mounted, enter};
 use super::open::Shown;
+use super::open_files::Wanted;
+use super::quiet;
 use super::record::Generation;
 use super::scan::{Contents, Known, Manner};
 use super::upper::Upper;
@@ -68,16 +70,24 @@ impl VolumeMount {
             return Ok(true);
         }
         let Some(upper) = self.upper()? else { return Ok(true) };
+        let fingerprint = quiet::fingerprint(&upper.generation.upper());
+        if let Some((quiet, clean)) = self.quiet.take_if(|(quiet, _)| Some(*quiet) == fingerprint) {
+            self.quiet = Some((quiet, clean));
+            return Ok(clean);
+        }
         let fs = Arc::clone(&self.fs);
         let next_over = fold_own(&fs.store, &self.shown.stack, &self.shown.over)?;
         let mut batch = fs.store.batch()?;
         // A mount that nobody uses now will most likely be unused in a moment: then nothing needs to be copied.
-        let likely = if self.unused_places(inside)?.is_some() { Manner::Adopt } else { Manner::Copy };
+        let unused = self.is_unused(inside, &self.mounted(inside)?)?;
+        let likely = if unused { Manner::Adopt } else { Manner::Copy };
         let contents = Contents::new(&fs.store, &batch, likely, &self.known);
         contents.survey(&upper.generation.upper(), &upper.below)?;
 
         let frozen = Frozen::new(inside.freezer)?;
-        if let Some(places) = self.unused_places(inside)? {
+        let places = self.mounted(inside)?;
+        let writes = self.finds(inside, &places, Wanted::Writers).is_some();
+        let whole = if self.is_unused(inside, &places)? {
             let contents = contents.in_manner(Manner::Adopt);
             let whole = upper.scan(&contents)?;
             drop(contents);
@@ -99,50 +109,42 @@ impl VolumeMount {
                 }
             }
             batch = fs.store.batch()?;
-            return self.take_copies(frozen, kind, &upper, batch);
-        }
-        drop(contents);
-        self.take_copies(frozen, kind, &upper, batch)
-    }
-
-    /// Copies what is new, and leaves the mount as it is.
-    fn take_copies(
-        &mut self,
-        frozen: Frozen<'_>,
-        kind: TakeKind,
-        upper: &Upper,
-        batch: Batch<'_>,
-    ) -> Result<bool, VolumeError> {
-        let mut contents = Contents::new(&self.fs.store, &batch, Manner::Copy, &self.known);
-        if kind == TakeKind::Background {
-            contents = contents.leaving_out_open_files_above(LARGE_AND_OPEN);
-        }
-        let whole = upper.scan_quickly(&contents, || drop(frozen))?;
-        drop(contents);
+            let contents = Contents::new(&fs.store, &batch, Manner::Copy, &self.known);
+            scan_copies(&upper, contents, kind, frozen)?
+        } else {
+            scan_copies(&upper, contents.in_manner(Manner::Copy), kind, frozen)?
+        };
         let scanned = self.compare(&upper.below, whole)?;
         if let Some(layer) = &mut self.layer {
-            layer.publish_copied(&self.fs.store, batch, &scanned)?;
+            layer.publish_copied(&fs.store, batch, &scanned)?;
             // The record pins all of it.
             self.known.confirm();
         }
-        Ok(scanned.whole.is_empty())
+        let clean = scanned.whole.is_empty();
+        // Who has a file open could go on writing without a trace in its times.
+        self.quiet = fingerprint.filter(|_| !writes).map(|quiet| (quiet, clean));
+        Ok(clean)
     }
 
-    /// Where the Volume is mounted, if nobody uses it there and a fresh layer can take its place.
-    fn unused_places(&self, inside: Inside<'_>) -> Result<Option<Vec<Mounted>>, VolumeError> {
+    /// Where the Volume is mounted in the container.
+    fn mounted(&self, inside: Inside<'_>) -> Result<Vec<Mounted>, VolumeError> {
+        let (device, places) = (self.shown.device, &self.places);
+        enter(inside.mount_namespace, |entered| entered.locate(device, places))
+    }
+
+    /// Whether nobody uses the Volume, and a fresh layer can take its place.
+    fn is_unused(&self, inside: Inside<'_>, mounted: &[Mounted]) -> Result<bool, VolumeError> {
         // Trees of links are made of what is in the store already.
         if self.fs.backend != Backend::Erofs {
-            return Ok(None);
+            return Ok(false);
         }
-        let (device, places) = (self.shown.device, &self.places);
         enter(inside.mount_namespace, |entered| {
-            let mounted = entered.locate(device, places)?;
-            for mount in &mounted {
+            for mount in mounted {
                 if !entered.is_unused(mount)? {
-                    return Ok(None);
+                    return Ok(false);
                 }
             }
-            Ok(Some(mounted))
+            Ok(true)
         })
     }
 
@@ -188,6 +190,7 @@ impl VolumeMount {
         };
         self.shown = Shown::new(self.shown.stack.clone(), over, assembly, Some(given));
         self.known = Known::default();
+        self.quiet = None;
         if let Some(layer) = &mut self.layer
             && let Err(error) = layer.replaced(&self.fs.store, record, prepared.put_in_place())
         {
@@ -232,6 +235,20 @@ impl VolumeMount {
         let Some(generation) = self.layer.as_ref().and_then(Layer::upper) else { return Ok(None) };
         Upper::new(&self.fs, generation, &self.shown.over, self.id_map.clone()).map(Some)
     }
+}
+
+/// Copies what is new from an upper directory that stays in use; the container may run when that is done, before all of
+/// it is hashed.
+fn scan_copies(
+    upper: &Upper,
+    mut contents: Contents<'_>,
+    kind: TakeKind,
+    frozen: Frozen<'_>,
+) -> Result<Delta, VolumeError> {
+    if kind == TakeKind::Background {
+        contents = contents.leaving_out_open_files_above(LARGE_AND_OPEN);
+    }
+    upper.scan_quickly(&contents, || drop(frozen))
 }
 
 impl Layer {

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use homeport_fs::{Freezer, IdMap, Inside};
@@ -35,6 +36,8 @@ pub struct Container {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     namespace: OwnedFd,
+    /// How often it was stopped.
+    pub stops: AtomicUsize,
 }
 
 /// What to do between fork and exec, with all memory that it takes.
@@ -146,7 +149,8 @@ impl Container {
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().unwrap());
         let namespace = std::fs::File::open(format!("/proc/{}/ns/mnt", child.id())).unwrap().into();
-        let mut container = Container { child, input, output, namespace };
+        let stops = AtomicUsize::new(0);
+        let mut container = Container { child, input, output, namespace, stops };
         container.run("None");
         container
     }
@@ -218,7 +222,7 @@ impl Container {
         look(Inside {
             mount_namespace: self.namespace.as_fd(),
             processes: &processes,
-            freezer: &Stopped { pid },
+            freezer: &Stopped { pid, stops: &self.stops },
         })
     }
 
@@ -237,12 +241,14 @@ impl Drop for Container {
 }
 
 /// Stops one process by signals.
-struct Stopped {
+struct Stopped<'a> {
     pid: u32,
+    stops: &'a AtomicUsize,
 }
 
-impl Freezer for Stopped {
+impl Freezer for Stopped<'_> {
     fn freeze(&self) -> io::Result<()> {
+        self.stops.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the process is a child that was not waited for.
         checked(unsafe { libc::kill(self.pid as i32, libc::SIGSTOP) })?;
         let deadline = Instant::now() + Duration::from_secs(10);

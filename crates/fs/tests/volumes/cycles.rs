@@ -1,5 +1,8 @@
 //! Writing, taking and showing, again and again.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use homeport_fs::{Backend, ShowError, TakeKind};
 
 use crate::place::{Place, everywhere, place};
@@ -134,5 +137,47 @@ fn names_of_layers_are_used_once_and_need_a_place() {
         assert!(at.try_open("two", &version, &[], &[], 0).is_err());
         first.forget().unwrap();
         open("one").unwrap().forget().unwrap();
+    });
+}
+
+#[test]
+fn a_container_that_changes_nothing_is_not_stopped_again_and_again() {
+    everywhere(|place| {
+        let version = begin(place);
+        let mut running = place.run("one", &version);
+        let stops = |running: &crate::place::Running| running.container.stops.load(Ordering::Relaxed);
+        assert_eq!(running.take(TakeKind::Background).delta, None);
+        assert_eq!(stops(&running), 0);
+        running.python("reader = open(at + '/kept')");
+        running.write("dir/one", "changed");
+        assert!(running.take(TakeKind::Background).delta.is_some());
+        std::thread::sleep(Duration::from_millis(2100));
+        // Now it can be told that nothing changes.
+        assert_eq!(running.take(TakeKind::Background).delta, None);
+        let before = stops(&running);
+        for _ in 0..5 {
+            assert_eq!(running.take(TakeKind::Background).delta, None);
+        }
+        assert_eq!(stops(&running), before);
+        for change in [
+            "open(at + '/dir/one', 'r+').write('C')",
+            "os.chmod(at + '/dir', 0o711)",
+            "os.remove(at + '/kept')",
+        ] {
+            running.python(change);
+            let taken = running.take(TakeKind::Background);
+            assert!(taken.delta.is_some(), "{change}");
+            std::thread::sleep(Duration::from_millis(2100));
+            running.take(TakeKind::Background);
+        }
+        // Who has a mapping can write without a trace in the times of the file.
+        running.python("w = open(at + '/dir/one', 'r+'); mapped = mmap.mmap(w.fileno(), 0); w.close(); mapped[0:1] = b'D'");
+        assert!(running.take(TakeKind::Background).delta.is_some());
+        std::thread::sleep(Duration::from_millis(2100));
+        running.take(TakeKind::Background);
+        running.python("mapped[0:1] = b'E'");
+        let taken = running.take(TakeKind::Background);
+        assert_eq!(place.text(&place.with(&taken), "dir/one"), "Ehanged");
+        running.end().0.forget().unwrap();
     });
 }

@@ -30,13 +30,12 @@ fn reopened(place: Place) -> Place {
 }
 
 fn again(place: &Place) -> Place {
-    let new = Place {
+    Place {
         store: Arc::clone(&place.store),
         fs: Arc::clone(&place.fs),
-        map: None,
+        map: place.map.as_ref().map(|_| crate::snapshots::user_namespace()),
         dir: tempfile::tempdir().unwrap(),
-    };
-    new
+    }
 }
 
 fn only(left: Vec<LeftVolume>) -> LeftVolume {
