@@ -101,6 +101,7 @@ fn several_threads_and_holes_give_the_digest_of_the_bytes() {
 }
 
 #[test]
+#[allow(clippy::single_range_in_vec_init, reason = "a list of ranges, most of them with one")]
 fn changes_read_only_what_is_not_equal() {
     let old = bytes(20 * G + 100, 5);
     let outboard = Outboard::of(&file(&old), &nothing).unwrap();
