@@ -3,7 +3,12 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        ["modal/client/service.proto", "homeport/worker/v1/worker.proto", "homeport/record/v1/record.proto", "homeport/admin/v1/admin.proto"],
+        [
+            "modal/client/service.proto",
+            "homeport/worker/v1/worker.proto",
+            "homeport/record/v1/record.proto",
+            "homeport/admin/v1/admin.proto",
+        ],
         ["proto"],
     )?;
     write_methods(&files)?;

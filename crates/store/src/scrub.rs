@@ -26,8 +26,7 @@ use crate::{Store, StoreError};
 const NAP: Duration = Duration::from_millis(100);
 /// How often the place is written down.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
-const KINDS: [Kind; 3] =
-    [("trees", Root::Tree), ("deltas", Root::Delta), ("objects", Root::Object)];
+const KINDS: [Kind; 3] = [("trees", Root::Tree), ("deltas", Root::Delta), ("objects", Root::Object)];
 
 /// How a store is scrubbed.
 #[derive(Debug, Clone)]

@@ -95,8 +95,7 @@ impl Mounted {
 
     pub(super) fn end(self) -> Result<(), BenchError> {
         let detach = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
-        rustix::mount::unmount(&self.path, detach)
-            .map_err(io_error("unmount", &self.path))?;
+        rustix::mount::unmount(&self.path, detach).map_err(io_error("unmount", &self.path))?;
         Ok(self.volume.forget()?)
     }
 }

@@ -167,7 +167,7 @@ fn full_disks_leave_room_to_remove() {
 /// Bytes that are free on the disk.
 fn free(disk: &Disk, running: &mut Running) -> u64 {
     running.python("os.sync()");
-    let about = rustix::fs::statvfs(&disk.path()).unwrap();
+    let about = rustix::fs::statvfs(disk.path()).unwrap();
     about.f_bfree * about.f_frsize
 }
 
