@@ -4,6 +4,7 @@
 //! objects/xx/rest   file contents, named by the BLAKE3 digest of their bytes
 //! trees/xx/rest     encoded trees, named by the digest of the encoding
 //! deltas/xx/rest    encoded deltas, likewise
+//! outboards/xx/rest inner hashes of large objects, see [`outboard`]
 //! scratch/          what is being written; emptied when the store is opened
 //! lock              held (shared) while the store is open; holds are announced on it
 //! clock             what this boot's times are counted from
