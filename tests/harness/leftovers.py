@@ -42,7 +42,9 @@ def traces(tag: str, data_dir: Path) -> FrozenSet[str]:
     """Everything that a server with this tag and data directory has on the machine now, apart from its own process."""
     found = {f"process {process}" for process in containers(tag)}
     found |= {f"process {process}" for process in _working_in(data_dir)}
-    found |= {f"mount {mount}" for mount in mounts_of(os.getpid()) if str(data_dir) in mount or tag in mount}
+    # The data directory's own file system, where it has one, stays like a disk.
+    mounts = [mount for mount in mounts_of(os.getpid()) if mount != str(data_dir)]
+    found |= {f"mount {mount}" for mount in mounts if str(data_dir) in mount or tag in mount}
     for directory, below, _ in os.walk("/sys/fs/cgroup"):
         found |= {f"cgroup {os.path.join(directory, name)}" for name in below if tag in os.path.join(directory, name)}
     found |= {f"network device {name}" for name in os.listdir("/sys/class/net") if name.startswith(f"hp{tag}")}
