@@ -99,6 +99,7 @@ pub struct SnapshotFs {
     alone: bool,
     /// Whether copies cost nothing here.
     shares_blocks: OnceLock<bool>,
+    empty: OnceLock<LayerMount>,
     /// Space for the time when the disk is full. Made with the first layer of a Volume.
     reserve: OnceLock<Arc<Reserve>>,
     _lock: File,
@@ -144,6 +145,7 @@ impl SnapshotFs {
             mounting: RwLock::default(),
             alone,
             shares_blocks: OnceLock::new(),
+            empty: OnceLock::new(),
             reserve: OnceLock::new(),
             _lock: lock,
         })
@@ -186,16 +188,37 @@ impl SnapshotFs {
             tracing::warn!(%error, path = %path.display(), "a directory stays on disk for a while");
             return;
         }
-        let removal = move || {
-            if let Err(error) = fs::remove_dir_all(&aside) {
-                tracing::warn!(%error, path = %aside.display(), "a directory stays until the next start");
-            }
-        };
-        // Without a thread it is removed at the next start.
-        let _ = std::thread::Builder::new().name("removal".into()).spawn(removal);
+        drop_aside(Removal(aside));
+    }
+
+    /// An empty directory as a layer.
+    fn empty_layer(&self) -> Result<&LayerMount, FsError> {
+        if let Some(layer) = self.empty.get() {
+            return Ok(layer);
+        }
+        let layer = LayerMount::new(kernel::bind(&self.empty_dir())?, self.places().as_deref())?;
+        Ok(self.empty.get_or_init(|| layer))
     }
 
     fn empty_dir(&self) -> PathBuf {
         self.dir.join("linked/empty")
     }
+}
+
+/// A directory that goes with the value.
+struct Removal(PathBuf);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "a directory stays until the next start");
+        }
+    }
+}
+
+/// Drops something that takes time to go: a large directory, or the last mount of a writable overlay, with which the
+/// kernel syncs the whole file system.
+fn drop_aside<T: Send + 'static>(gone: T) {
+    // Without a thread the closure is dropped here, and what it holds with it.
+    let _ = std::thread::Builder::new().name("removal".into()).spawn(move || drop(gone));
 }

@@ -57,6 +57,9 @@ pub(crate) enum Lasting {
     Indexed,
     /// Where the kernel refuses that.
     Plain,
+    /// As the first, but nothing is written through it: it is only to be seen whether it is refused. Without the sync of
+    /// the whole file system that ends a mount.
+    Asked,
 }
 
 fn by_descriptor(fd: &impl AsRawFd) -> String {
@@ -112,13 +115,14 @@ impl Overlay<'_> {
             context.string("redirect_dir", "follow")?;
             return context.mount(true);
         };
-        context.string("index", if lasting == Some(Lasting::Indexed) { "on" } else { "off" })?;
+        let indexed = matches!(lasting, Some(Lasting::Indexed | Lasting::Asked));
+        context.string("index", if indexed { "on" } else { "off" })?;
         context.string("redirect_dir", "on")?;
         let upper_file = File::open(upper).map_err(io_error("open", upper))?;
         let work_file = File::open(work).map_err(io_error("open", work))?;
         context.string("upperdir", &option_path(upper, &upper_file))?;
         context.string("workdir", &option_path(work, &work_file))?;
-        if lasting.is_none() {
+        if matches!(lasting, None | Some(Lasting::Asked)) {
             // Such a layer does not outlive its process, and a commit syncs what it takes, so the
             // syncs that package managers make for every file are of no use here.
             context.flag("volatile")?;

@@ -47,7 +47,7 @@ use homeport_content::{DeltaId, Digest, Stack};
 pub use error::{ShowError, VolumeError};
 
 use crate::{IdMap, SnapshotFs};
-use assembly::Attached;
+use assembly::{Attached, Mapped};
 use early::EarlyCopies;
 use layer::Layer;
 use open::{Retired, Shown};
@@ -140,6 +140,7 @@ pub struct VolumeMount {
     staged: Vec<Attached>,
     early: EarlyCopies,
     quota: u64,
+    mapped: Mapped,
     shown: Shown,
     /// `None` if all places are read-only.
     layer: Option<Layer>,

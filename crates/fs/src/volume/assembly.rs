@@ -1,11 +1,11 @@
 //! One overlay of a Volume's layers, and copies of its mount for the places.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, openat2};
 use rustix::io::Errno;
@@ -16,7 +16,7 @@ use super::{VolumeError, VolumePlace};
 use crate::error::io_error;
 use crate::kernel::{self, Attributes, LayerMount};
 use crate::overlay::{Lasting, Overlay, Writable};
-use crate::{Backend, FsError, IdMap, SnapshotFs};
+use crate::{Backend, FsError, IdMap, SnapshotFs, drop_aside};
 
 /// What lacks without an index.
 const COME_APART: &str = "names of one file come apart when it is changed";
@@ -25,6 +25,8 @@ const COME_APART: &str = "names of one file come apart when it is changed";
 pub(super) struct Plan<'a> {
     /// Uppermost first.
     pub(super) lowers: Vec<Arc<LayerMount>>,
+    /// Copies of them with mapped ids, kept for the next assembly.
+    pub(super) mapped: &'a Mapped,
     /// Where changes go; `None` if all places are read-only.
     pub(super) writable: Option<&'a GenerationDirectory>,
     /// Contents by digest besides those in the store.
@@ -46,7 +48,43 @@ pub(super) struct Assembly {
     pub(super) lowers: Vec<Arc<LayerMount>>,
     /// Of the upper directory, before anybody could write to it.
     pub(super) root_stamp: Option<(i64, i64)>,
-    root: Attached,
+    root: OwnedFd,
+    _attached: Option<Attached>,
+}
+
+/// Id-mapped copies of layers, which are the same for every overlay of one container.
+#[derive(Debug, Default)]
+pub(super) struct Mapped {
+    copies: Mutex<Vec<(Arc<LayerMount>, Arc<LayerMount>)>>,
+}
+
+impl Mapped {
+    /// A copy of each layer; without a map they are used themselves. Copies of others are forgotten.
+    fn copies(
+        &self,
+        fs: &SnapshotFs,
+        lowers: &[Arc<LayerMount>],
+        id_map: Option<&IdMap>,
+        target: &str,
+    ) -> Result<Vec<Arc<LayerMount>>, VolumeError> {
+        let Some(map) = id_map else { return Ok(lowers.to_vec()) };
+        let mut known = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copies = Vec::with_capacity(lowers.len());
+        for lower in lowers {
+            let found = known.iter().find(|(layer, _)| Arc::ptr_eq(layer, lower));
+            let copy = match found {
+                Some((_, copy)) => Arc::clone(copy),
+                None => {
+                    let copy = kernel::id_mapped(lower.fd(), map.userns.as_fd(), target)?;
+                    Arc::new(LayerMount::new(copy, fs.places().as_deref())?)
+                }
+            };
+            copies.push(copy);
+        }
+        let pairs = lowers.iter().cloned().zip(copies.iter().cloned()).collect();
+        drop_aside(std::mem::replace(&mut *known, pairs));
+        Ok(copies)
+    }
 }
 
 /// A mount at a directory of this process, until it is dropped.
@@ -78,17 +116,21 @@ impl SnapshotFs {
     /// Mounts the layers, with a mount for each place.
     pub(super) fn assemble(&self, plan: Plan<'_>) -> Result<Assembly, VolumeError> {
         let target = plan.scratch.display().to_string();
-        let mapped = self.id_mapped(&plan.lowers, plan.id_map, &target)?;
-        let used: Vec<&LayerMount> = if mapped.is_empty() {
-            plan.lowers.iter().map(Arc::as_ref).collect()
-        } else {
-            mapped.iter().collect()
-        };
+        let mapped = plan.mapped.copies(self, &plan.lowers, plan.id_map, &target)?;
+        let used: Vec<&LayerMount> = mapped.iter().map(Arc::as_ref).collect();
         let mount = self.lasting_overlay(&used, plan.data, plan.writable, &target)?;
         // Kernels before 6.15 copy only mounts that are attached.
-        let root = Attached::new(mount.as_fd(), plan.scratch)?;
-        let opened = open_directory(root.path())?;
-        let about = rustix::fs::fstat(&opened).map_err(io_error("look at", root.path()))?;
+        let attached = match self.interface.needs_attached() {
+            true => Some(Attached::new(mount.as_fd(), plan.scratch)?),
+            false => None,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = match &attached {
+            Some(attached) => rustix::fs::open(attached.path(), flags, Mode::empty()),
+            None => rustix::fs::openat(&mount, ".", flags, Mode::empty()),
+        };
+        let opened = opened.map_err(io_error("open the mount for", plan.scratch))?;
+        let about = rustix::fs::fstat(&opened).map_err(io_error("look at", plan.scratch))?;
         let owner = plan.id_map.map_or(0, |map| map.host_base);
         let mut mounts = Vec::with_capacity(plan.places.len());
         for place in plan.places {
@@ -96,7 +138,14 @@ impl SnapshotFs {
             mounts.push(mount_for(shown.as_fd(), place)?);
         }
         let root_stamp = plan.writable.map(GenerationDirectory::root_stamp).transpose()?;
-        Ok(Assembly { device: about.st_dev, mounts, lowers: plan.lowers, root_stamp, root })
+        Ok(Assembly {
+            device: about.st_dev,
+            mounts,
+            lowers: plan.lowers,
+            root_stamp,
+            root: opened,
+            _attached: attached,
+        })
     }
 
     /// The overlay, with an index of names where the kernel has it.
@@ -143,9 +192,9 @@ impl SnapshotFs {
     /// for mounts afterwards.
     pub(super) fn is_in_use(&self, generation: &GenerationDirectory) -> Result<bool, VolumeError> {
         let (upper, work) = (generation.upper(), generation.work());
-        let writable = Writable { upper: &upper, work: &work, lasting: Some(Lasting::Indexed) };
-        let lower = LayerMount::new(kernel::bind(&self.empty_dir())?, self.places().as_deref())?;
-        let overlay = Overlay { lowers: vec![lower.fd()], data: Vec::new(), writable: Some(writable) };
+        let writable = Writable { upper: &upper, work: &work, lasting: Some(Lasting::Asked) };
+        let lowers = vec![self.empty_layer()?.fd()];
+        let overlay = Overlay { lowers, data: Vec::new(), writable: Some(writable) };
         match overlay.mount(self.interface, &upper.display().to_string()) {
             Ok(_unused) => Ok(false),
             // Other layers than those that it was mounted over are refused as well, but not so early.
@@ -156,13 +205,9 @@ impl SnapshotFs {
 
 impl Assembly {
     /// The root of the Volume, for this process.
-    pub(super) fn root(&self) -> &Path {
-        self.root.path()
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd, VolumeError> {
-    Ok(File::open(path).map_err(io_error("open", path))?.into())
 }
 
 /// Opens the directory that a place shows; makes it where it is missing and the place is writable. Links in the Volume

@@ -4,8 +4,7 @@
 //! map their files, so theirs are copied at once: opened for writing and closed again.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -14,7 +13,6 @@ use homeport_content::{Change, Delta, Layered, LeafKind, Seen};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::VolumeError;
-use crate::error::io_error;
 
 /// The most bytes that are copied so, where the file system cannot share blocks.
 const COPIED_BYTES: u64 = 256 << 20;
@@ -75,12 +73,16 @@ impl EarlyCopies {
 
     /// Copies the files of `seen` that are wanted, through the mount at `root`. What cannot be copied stays as it is:
     /// it is then copied when it is first written to.
-    pub(super) fn make(&mut self, seen: &Layered, root: &Path, reflink: bool) -> Result<(), VolumeError> {
+    pub(super) fn make(
+        &mut self,
+        seen: &Layered,
+        root: BorrowedFd<'_>,
+        reflink: bool,
+    ) -> Result<(), VolumeError> {
         if self.is_empty() {
             return Ok(());
         }
         self.copied = false;
-        let directory = File::open(root).map_err(io_error("open", root))?;
         let mut left = COPIED_BYTES;
         for (path, entry) in seen.walk(b"") {
             let Seen::Leaf { leaf, .. } = entry else { continue };
@@ -96,7 +98,7 @@ impl EarlyCopies {
             }
             left = if reflink { left } else { left - size };
             let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            match openat2(directory.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
                 Ok(_) => self.copied = true,
                 Err(error) => tracing::warn!(%error, path = %path.display(), "not copied when it is mounted"),
             }

@@ -116,8 +116,8 @@ impl Entered {
     }
 
     /// Puts the new mounts in place of the old ones, all or none. At no time is a place empty. What is mounted inside
-    /// the old ones is inside the new ones then.
-    pub(super) fn swap(&self, swaps: &[(&Mounted, &OwnedFd)]) -> Result<(), VolumeError> {
+    /// the old ones is inside the new ones then. Gives copies of the old ones: with the last of them goes the overlay.
+    pub(super) fn swap(&self, swaps: &[(&Mounted, &OwnedFd)]) -> Result<Vec<OwnedFd>, VolumeError> {
         let mut done: Vec<(&Mounted, OwnedFd)> = Vec::new();
         for (mount, new) in swaps {
             let swapped = copy_of(&mount.path, OpenTreeFlags::empty())
@@ -135,7 +135,7 @@ impl Entered {
                 }
             }
         }
-        Ok(())
+        Ok(done.into_iter().map(|(_, old)| old).collect())
     }
 }
 

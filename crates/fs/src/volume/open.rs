@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use homeport_content::Stack;
 
-use super::assembly::{Assembly, Attached, Plan, mount_point};
+use super::assembly::{Assembly, Attached, Mapped, Plan, mount_point};
 use super::disk::{GenerationDirectory, LayerDirectory};
 use super::early::EarlyCopies;
 use super::layer::{Layer, root_of};
@@ -59,6 +59,7 @@ impl SnapshotFs {
             staged: Vec::new(),
             early,
             quota: request.quota_bytes,
+            mapped: Mapped::default(),
             shown: Shown::nothing(request.stack.clone()),
             layer: None,
             known: Known::default(),
@@ -128,8 +129,15 @@ impl VolumeMount {
     ) -> Result<Assembly, VolumeError> {
         let scratch = self.staging.join("assembly");
         mount_point(&scratch)?;
-        let id_map = self.id_map.as_deref();
-        self.fs.assemble(Plan { lowers, writable, data, id_map, places: &self.places, scratch: &scratch })
+        self.fs.assemble(Plan {
+            lowers,
+            mapped: &self.mapped,
+            writable,
+            data,
+            id_map: self.id_map.as_deref(),
+            places: &self.places,
+            scratch: &scratch,
+        })
     }
 
     /// Mounts the layers of a version for the places, and copies early what is to be copied early.
@@ -187,10 +195,10 @@ impl VolumeMount {
     /// Takes the mounts away and removes the layer from disk: all that was taken is in the history.
     pub fn forget(mut self) -> Result<(), VolumeError> {
         self.staged.clear();
-        match self.layer.take() {
-            Some(layer) => layer.directory.remove(),
-            None => Ok(()),
+        if let Some(layer) = self.layer.take() {
+            self.fs.remove_aside(layer.directory.path());
         }
+        Ok(())
     }
 
     /// Removes uppers that nobody uses any more, of those that were left for another version.

@@ -12,6 +12,10 @@ use super::open_files::{self, OnMounts, OpenFile, Wanted};
 use super::record::{Generation, Record};
 use super::scan::Known;
 use super::{Inside, ShowError, VolumeError, VolumeMount};
+use crate::drop_aside;
+
+/// So many upper directories that nobody may use any more are looked at while somebody waits.
+const MANY_RETIRED: usize = 8;
 
 impl VolumeMount {
     /// Shows the container another version, in place. With `strict`, files that are open for reading stand against it
@@ -53,7 +57,9 @@ impl VolumeMount {
         self.retired.extend(left.map(|left| old.retired(left)));
         self.known = Known::default();
         self.quiet = None;
-        self.sweep();
+        if self.retired.len() >= MANY_RETIRED {
+            self.sweep();
+        }
         Ok(())
     }
 
@@ -79,9 +85,12 @@ impl VolumeMount {
         };
         let places = self.stop_writing(inside, strict)?;
         let swaps: Vec<(&Mounted, &OwnedFd)> = places.iter().zip(mounts).collect();
-        if let Err(error) = enter(inside.mount_namespace, |entered| entered.swap(&swaps)) {
-            self.let_write(inside, &places);
-            return Err(error.into());
+        match enter(inside.mount_namespace, |entered| entered.swap(&swaps)) {
+            Ok(old) => drop_aside(old),
+            Err(error) => {
+                self.let_write(inside, &places);
+                return Err(error.into());
+            }
         }
         if let (Some((record, prepared)), Some(layer)) = (prepared, &mut self.layer)
             && let Err(error) = layer.replaced(&self.fs.store, record, prepared.put_in_place())

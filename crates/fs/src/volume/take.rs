@@ -16,7 +16,7 @@ use super::record::Generation;
 use super::scan::{Contents, Known, Manner};
 use super::upper::Upper;
 use super::{Inside, TakeKind, Taken, VolumeError, VolumeMount};
-use crate::{Backend, IdMap, Lower, SnapshotFs};
+use crate::{Backend, IdMap, Lower, SnapshotFs, drop_aside};
 
 /// Larger files that are open for writing wait until they are closed, when nobody asked and they would be copied byte by
 /// byte.
@@ -53,7 +53,9 @@ impl VolumeMount {
                 true
             }
         };
-        self.sweep();
+        if kind != TakeKind::Asked {
+            self.sweep();
+        }
         let Some(layer) = &mut self.layer else {
             return Ok(Taken { delta: None, seen: self.shown.over.clone(), clean });
         };
@@ -178,16 +180,17 @@ impl VolumeMount {
             let assembly = self.assemble(lowers, Some(&fresh), Some(&upper.generation.data()))?;
             let prepared = record.prepare(layer.directory.path())?;
             let swaps: Vec<_> = places.iter().zip(&assembly.mounts).collect();
-            enter(inside.mount_namespace, |entered| entered.swap(&swaps))?;
-            Ok((assembly, prepared))
+            let old = enter(inside.mount_namespace, |entered| entered.swap(&swaps))?;
+            Ok((assembly, prepared, old))
         });
-        let (assembly, prepared) = match swapped {
+        let (assembly, prepared, old) = match swapped {
             Ok(swapped) => swapped,
             Err(error) => {
                 self.fs.remove_aside(fresh.path());
                 return Err(error);
             }
         };
+        drop_aside(old);
         self.shown = Shown::new(self.shown.stack.clone(), over, assembly, Some(given));
         self.known = Known::default();
         self.quiet = None;
