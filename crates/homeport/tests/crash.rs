@@ -256,7 +256,11 @@ fn crash_everywhere(kind: &str, versions: u64) {
         checked += 1;
     }
     assert_eq!(journal.promises(all[last]).len() as u64, versions);
-    assert!(checked >= crashes.min(all.len()) / 2, "only {checked} of {} moments had something to lose", all.len());
+    assert!(
+        checked >= crashes.min(all.len()) / 2,
+        "only {checked} of {} moments had something to lose",
+        all.len()
+    );
 }
 
 #[test]
