@@ -72,7 +72,7 @@ pub(crate) fn usage(data_dir: &Path, json: bool) -> Result<String, AdminError> {
 
 fn usage_table(usage: &pb::DiskUsageResponse) -> String {
     let row = |[kind, name, bytes, unique]: [&str; 4]| {
-        format!("{kind:<10}  {name:<56}  {bytes:>10}  {unique:>10}\n")
+        format!("{kind:<11}  {name:<55}  {bytes:>10}  {unique:>10}\n")
     };
     let mut table = row(["KIND", "NAME", "SIZE", "ALONE"]);
     for used in &usage.rows {
