@@ -161,7 +161,12 @@ impl Collection {
         let outboards = self.shards("outboards", &here, dry_run, &|_| ())?;
         swept.outboards = outboards.removed;
         swept.bytes += outboards.removed_bytes;
-        for path in self.leftovers()? {
+        let leftovers = self.leftovers()?;
+        if !leftovers.is_empty() && !dry_run {
+            // Whoever left them may have made names that are not on disk yet, and this was the only sign of it.
+            self.store.sync()?;
+        }
+        for path in leftovers {
             swept.bytes += allocated(&path);
             swept.leftovers += 1;
             if !dry_run {

@@ -8,6 +8,8 @@
 //! scratch/          what is being written; emptied when the store is opened
 //! lock              held (shared) while the store is open; holds are announced on it
 //! clock             what this boot's times are counted from
+//! quarantine/       damaged files, put aside
+//! scrub             how far the scrubber is
 //! ```
 //!
 //! Invariants:
