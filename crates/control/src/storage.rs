@@ -153,6 +153,13 @@ pub enum StorageError {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
+impl StorageError {
+    /// Whether the database had no space to write.
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Registry(RegistryError::Query(error)) if error.is_full())
+    }
+}
+
 /// Any error.
 pub type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -74,12 +74,23 @@ pub enum OpenError {
 
 /// A statement that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the database could not {operation}")]
+#[error("the database could not {operation}{}", if self.is_full() { NO_SPACE } else { "" })]
 pub struct QueryError {
     /// What was wanted, for example `read app ap-1`.
     operation: String,
     /// What the database said.
     source: sqlx::Error,
+}
+
+const NO_SPACE: &str = ": no space is left on its disk; free some and try again";
+
+impl QueryError {
+    /// Whether it failed because there is no space left for the database.
+    pub fn is_full(&self) -> bool {
+        let error = self.source.as_database_error();
+        // SQLite's word for it, and PostgreSQL's class of codes.
+        error.and_then(|error| error.code()).is_some_and(|code| code == "13" || code.starts_with("53100"))
+    }
 }
 
 /// Result of a function that runs statements.

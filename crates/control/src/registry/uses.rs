@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use homeport_meta::{Meta, images, objects, uses};
 use homeport_proto::record as rec;
 
-use super::{Registry, RegistryError, read, write};
+use super::{Registry, RegistryError, Table, read, write};
 use crate::clock::{Clock, Seconds};
 use crate::functions;
 
@@ -133,25 +133,36 @@ impl Registry {
     pub(crate) async fn prune(&self, before: Millis) -> Result<Unused, RegistryError> {
         // Nobody writes one between its removal here and in the database.
         let _alone = self.uses.pruning.write().await;
-        let mut gone = self.unused(before);
-        // Once more, where a look at it comes either before, and is seen, or finds nothing.
-        gone.images.retain(|id| {
-            let mut images = write(&self.images);
-            self.uses.is_unused(id, before) && images.remove(id).is_some()
-        });
-        gone.mounts.retain(|id| {
-            let mut mounts = write(&self.mounts);
-            self.uses.is_unused(id, before) && mounts.remove(id).is_some()
-        });
-        for id in &gone.images {
-            images::delete(&self.meta, id).await?;
+        let unused = self.unused(before);
+        let mut gone = Unused::default();
+        for id in unused.images {
+            if let Some(image) = self.take_unused(&self.images, &id, before) {
+                if let Err(error) = images::delete(&self.meta, &id).await {
+                    write(&self.images).insert(id, image);
+                    return Err(error.into());
+                }
+                gone.images.insert(id);
+            }
         }
-        for id in &gone.mounts {
-            objects::delete(&self.meta, id).await?;
+        for id in unused.mounts {
+            if let Some(mount) = self.take_unused(&self.mounts, &id, before) {
+                if let Err(error) = objects::delete(&self.meta, &id).await {
+                    write(&self.mounts).insert(id, mount);
+                    return Err(error.into());
+                }
+                gone.mounts.insert(id);
+            }
         }
         let mut at = self.uses.at.lock().unwrap_or_else(PoisonError::into_inner);
         at.retain(|id, _| !gone.images.contains(id) && !gone.mounts.contains(id));
         Ok(gone)
+    }
+
+    /// Takes a record out of its table, unless it was looked at: a look comes either before, and is seen here, or
+    /// finds nothing.
+    fn take_unused<T>(&self, table: &Table<T>, id: &str, before: Millis) -> Option<Arc<T>> {
+        let mut records = write(table);
+        if self.uses.is_unused(id, before) { records.remove(id) } else { None }
     }
 
     /// Removes an image, whoever needs it: it is built again when it is asked for.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::collect::Patience;
 use super::usage::free;
-use super::{CollectOptions, StorageError};
+use super::{BoxedError, CollectOptions, StorageError};
 use crate::control::Control;
 
 /// Between two looks at the space.
@@ -22,6 +22,10 @@ const URGENT: Duration = Duration::from_secs(60 * 60);
 /// Space is short below the smaller of these: a share of the disk, and bytes.
 const SHORT_SHARE: u64 = 20;
 const SHORT_BYTES: u64 = 10 << 30;
+/// An upload to which nothing was added for so long rests.
+const RESTING: Duration = Duration::from_secs(60 * 60);
+/// Complete blobs have owners.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// Between two looks whether the scrubber has something to do.
 const SCRUB_LOOK: Duration = Duration::from_secs(10 * 60);
 
@@ -49,6 +53,9 @@ impl Control {
             if !due {
                 continue;
             }
+            if is_short {
+                self.give_up_uploads().await;
+            }
             let patience = if is_short { Patience::SHORT } else { Patience::USUAL };
             match self.collect(CollectOptions::default(), patience, |_| ()).await {
                 Ok(collected) => tracing::info!(
@@ -65,6 +72,20 @@ impl Control {
                 );
             }
             last = Some(Instant::now());
+        }
+    }
+
+    /// What is left of uploads that rest goes before its time: whoever goes on sends it again.
+    async fn give_up_uploads(&self) {
+        let blobs = Arc::clone(&self.blobs);
+        let sweep = move || -> Result<(), BoxedError> {
+            blobs.sweep(FOR_EVER, RESTING)?;
+            blobs.blocks().sweep(RESTING)?;
+            Ok(())
+        };
+        let swept = tokio::task::spawn_blocking(sweep).await;
+        if let Err(error) = swept.map_err(BoxedError::from).and_then(std::convert::identity) {
+            tracing::warn!(error, "uploads that rest could not be removed");
         }
     }
 

@@ -49,7 +49,14 @@ impl Control {
         progress(CollectProgress { phase: "roots", scanned: 0 });
         // First of all: it fixes what is young.
         let collection = self.store.collection(options.older_than.unwrap_or(self.options.gc_grace));
-        let stale = self.forget_stale(patience, options.dry_run).await?;
+        let stale = match self.forget_stale(patience, options.dry_run).await {
+            // On a full disk no row can be removed, but content can; and then rows.
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "what nobody used for long stays until there is space");
+                Stale::default()
+            }
+            stale => stale?,
+        };
         let mut owners = self.owners(&stale).await?;
         if let Some(upkeep) = self.storage.upkeep.get() {
             let bases = Arc::clone(&upkeep.bases);

@@ -56,7 +56,9 @@ impl Control {
             rows.push(UsageRow { kind: kind.to_owned(), name: name.to_owned(), bytes, unique_bytes: bytes });
         };
         add("put aside", "damaged files", usage.quarantined);
-        add("upload", "blocks of unfinished uploads", self.blobs.blocks().disk_usage());
+        let (blobs, unfinished) = self.blobs.disk_usage();
+        add("blob", "inputs and results of calls", blobs);
+        add("upload", "unfinished uploads", self.blobs.blocks().disk_usage() + unfinished);
         if let Some(upkeep) = self.storage.upkeep.get() {
             let ForgottenLayers { kept_bytes, .. } =
                 upkeep.layers.forget(&|_, _| true, true).map_err(StorageError::Layers)?;

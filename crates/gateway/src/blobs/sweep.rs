@@ -54,6 +54,20 @@ impl BlobStore {
         }
         Ok(swept)
     }
+
+    /// What complete blobs, and those that are being uploaded, take on the disk.
+    pub fn disk_usage(&self) -> (u64, u64) {
+        let (mut complete, mut unfinished) = (0, 0);
+        for entry in std::fs::read_dir(&self.options.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| name.starts_with("bl-")) else { continue };
+            let sum = if name.contains('.') { &mut unfinished } else { &mut complete };
+            let inside = std::fs::read_dir(entry.path()).into_iter().flatten().flatten();
+            let files = inside.filter_map(|inside| inside.metadata().ok()).chain(entry.metadata().ok());
+            *sum += files.map(|found| std::os::unix::fs::MetadataExt::blocks(&found) * 512).sum::<u64>();
+        }
+        (complete, unfinished)
+    }
 }
 
 fn older(now: SystemTime, touched: SystemTime, age: Duration) -> bool {
@@ -80,6 +94,8 @@ mod tests {
         store.begin_part(&"bl-0123456789012345678901".parse().unwrap(), 1).unwrap().unwrap();
 
         assert_eq!(store.sweep(HOUR, HOUR).unwrap(), Swept::default());
+        let (complete, unfinished) = store.disk_usage();
+        assert!(complete > 0 && unfinished > 0, "{complete} {unfinished}");
         let later = open(2 * HOUR);
         assert_eq!(later.sweep(3 * HOUR, HOUR).unwrap(), Swept { blobs: 0, uploads: 1 });
         assert_eq!(later.length(&id).unwrap(), 1);
