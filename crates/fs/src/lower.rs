@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use homeport_content::{Delta, DeltaId, SnapshotId, Stack};
 use homeport_store::Root;
 
-use crate::error::FsError;
+use crate::error::{FsError, io_error};
 use crate::kernel::LayerMount;
 use crate::{Backend, SnapshotFs, erofs, kernel, linked};
 
@@ -112,17 +112,14 @@ impl SnapshotFs {
         Ok(mount)
     }
 
-    /// A mount of a delta that the store does not have yet.
+    /// A mount of a delta that the store does not have yet. Its image has no name: a container is stopped meanwhile, and
+    /// what has a name would have to be synced first.
     pub(crate) fn unpublished_mount(&self, delta: &Delta) -> Result<Arc<LayerMount>, FsError> {
-        let id = delta.id();
-        let place = self.dir.join("erofs").join(id.to_hex());
-        let _not_removed = self.mounting.read().unwrap_or_else(PoisonError::into_inner);
-        if !place.exists() {
-            let image = erofs::image_of_delta(&id, delta)?;
-            erofs::write_image(&place, &self.dir.join("scratch"), &image)?;
-        }
-        let mount = LayerMount::new(erofs::mount_image(&place)?, self.places().as_deref())?;
-        Ok(Arc::new(mount))
+        let scratch = self.dir.join("scratch");
+        let image = erofs::image_of_delta(&delta.id(), delta)?;
+        let file = tempfile::NamedTempFile::new_in(&scratch).map_err(io_error("make a file in", &scratch))?;
+        std::fs::write(file.path(), &image).map_err(io_error("write", file.path()))?;
+        Ok(Arc::new(LayerMount::new(erofs::mount_image(file.path())?, self.places().as_deref())?))
     }
 
     /// Where layers are attached, on kernels that need it.

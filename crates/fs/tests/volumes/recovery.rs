@@ -188,7 +188,7 @@ fn a_process_that_is_killed_at_any_time_leaves_everything_that_was_written() {
 
 /// Starts a victim, and kills it some time after it has written so many files. Returns how many it had said then.
 fn kill_after(dir: &Path, files: u64, pause: Duration) -> usize {
-    let mut victim = Command::new(std::env::current_exe().unwrap())
+    let mut victim = Command::new("/proc/self/exe")
         .args(["--exact", "recovery::victim", "--ignored", "--nocapture"])
         .env("HOMEPORT_TEST_VICTIM", dir)
         .stdout(Stdio::piped())
