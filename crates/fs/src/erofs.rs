@@ -6,7 +6,7 @@
 //! are stacked. Format 2 writes no nanoseconds and no UUID, so both are filled in afterwards.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -214,20 +214,6 @@ fn collect_nanoseconds(
     }
     for (nid, child) in children {
         collect_nanoseconds(image, nid, tree, child, writes)?;
-    }
-    Ok(())
-}
-
-/// Removes images that were being written when a process ended.
-pub(crate) fn remove_leftovers(scratch: &Path) -> Result<(), FsError> {
-    for entry in fs::read_dir(scratch).map_err(io_error("list", scratch))? {
-        let path = entry.map_err(io_error("list", scratch))?.path();
-        let removed = if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
-        removed.map_err(io_error("remove what was left of", &path))?;
     }
     Ok(())
 }

@@ -10,7 +10,9 @@
 //! - A commit takes a layer's files, and only of a layer that nobody uses any more.
 //! - Snapshots, and with them mounts without a layer, never change.
 //!
-//! Absent: lazily fetched contents, swapping a mount in place.
+//! A Volume ([`VolumeMount`]) is taken from and shown anew while its container runs.
+//!
+//! Absent: lazily fetched contents.
 
 mod collect;
 mod commit;
@@ -25,6 +27,7 @@ mod mount;
 mod overlay;
 mod probe;
 mod redirects;
+mod removal;
 mod reserve;
 mod shared;
 mod volume;
@@ -114,7 +117,7 @@ impl SnapshotFs {
     pub fn open(store: Arc<Store>, dir: &Path, choice: BackendChoice) -> Result<SnapshotFs, FsError> {
         // Paths of the layers are read by the kernel, whatever the working directory is by then.
         let dir = std::path::absolute(dir).map_err(io_error("find", dir))?;
-        for part in ["erofs", "layers", "linked", "scratch", "volumes"] {
+        for part in ["erofs", "layers", "linked", "scratch", "volumes", removal::DIRECTORY] {
             let path = dir.join(part);
             fs::create_dir_all(&path).map_err(io_error("make the directory", &path))?;
         }
@@ -128,9 +131,8 @@ impl SnapshotFs {
         let alone = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         if alone {
             linked::open(&dir.join("linked"))?;
-            for part in ["layers", "scratch", "linked/scratch"] {
-                erofs::remove_leftovers(&dir.join(part))?;
-            }
+            let left = ["layers", "scratch", "linked/scratch"].map(|part| dir.join(part));
+            removal::remove_leftovers(&dir.join(removal::DIRECTORY), &left)?;
         }
         rustix::fs::flock(&lock, FlockOperation::LockShared).map_err(io_error("lock", &lock_path))?;
         let (backend, interface) = probe::choose(&dir, choice)?;

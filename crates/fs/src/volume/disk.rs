@@ -164,11 +164,20 @@ impl GenerationDirectory {
         }
     }
 
-    /// Removes all but `data`, which a mount may still read from.
+    /// Removes all but `data`, which a mount may still read from. Nobody waits for the files to go: a disk that is busy
+    /// takes minutes for a hundred thousand.
     pub(super) fn remove_upper(&self) -> Result<(), VolumeError> {
-        for path in [self.upper(), self.work(), self.path.join("delta"), self.path.join("change")] {
+        for path in [self.work(), self.path.join("delta"), self.path.join("change")] {
             remove(&path)?;
         }
+        let (upper, gone) = (self.upper(), self.path.join("gone"));
+        match fs::rename(&upper, &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(io_error("rename", &upper))?,
+        }
+        // What fails goes with the directory of the generation.
+        let removal = move || drop(fs::remove_dir_all(&gone));
+        let _ = std::thread::Builder::new().name("removal".into()).spawn(removal);
         Ok(())
     }
 
