@@ -112,7 +112,7 @@ def test_fsx_reads_what_it_wrote_while_it_is_committed(place: Path, tmp_path: Pa
         directory.mkdir()
         (directory / "file").write_bytes(os.urandom(700_000))
         options += ["--committed", str(directory)]
-    operations, seed = 6000 * SOAK, 1000 + committed
+    operations, seed = 20_000 * SOAK, 1000 + committed
     script = f'{TOOLS}/fsx -f {configuration} -N {operations} -S {seed} -P {tmp_path} "$VOLUME/file"'
     done = on_volume(place, script, *options)
     assert done.returncode == 0 and "A-OK" in done.stdout, done.stdout[-4000:] + done.stderr[-4000:]

@@ -120,6 +120,7 @@ fn a_pin_keeps_what_it_leads_to_until_the_collections_of_its_time_are_over() {
     let mut collection = store.collection(Duration::ZERO);
     drop((pin, hold));
     assert_eq!(collection.sweep(false, &|_| ()).unwrap().kept, 4);
+    drop(collection);
     assert_eq!(swept(&store, &[]).kept, 0);
 }
 

@@ -39,12 +39,16 @@ pub(super) async fn block(
     };
     let length = declared.map_or(Length::AtMost(limit), Length::Exactly);
     let sink = pour(body, length, sink).await?;
-    let kept = on_disk(move || Ok(sink.finish()?)).await?;
-    match kept {
-        Ok(length) => {
+    // With the disk, so that a client that goes away at this moment leaves no block that nobody knows of.
+    let kept = on_disk(move || {
+        let kept = sink.finish()?;
+        if let Ok(length) = kept {
             blobs.blocks().arrived(&upload, index, name, length);
-            Ok(text)
         }
+        Ok(kept)
+    });
+    match kept.await? {
+        Ok(_) => Ok(text),
         Err(found) => {
             let actual = hex::encode(found);
             Err(RequestError::WrongHash { algorithm: "SHA-256", actual, declared: text })
