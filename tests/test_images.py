@@ -34,6 +34,108 @@ def test_an_image_that_exists_is_not_built_again(client: Client) -> None:
     assert again.seconds < 20, f"the second run took {again.seconds:.1f} s"
 
 
+def test_every_instruction_of_a_dockerfile_does_what_docker_does(client: Client) -> None:
+    results = client.run("image_dockerfile.py", timeout=BUILD_SECONDS).results
+    assert results["files"] == {
+        "copied/made": "nobody, not told\n",
+        "files/first.txt": "first\n",
+        "files/sub/deep.txt": "deep\n",
+        "note.txt": "noted\n",
+        "inline/EOF": "hello everybody\n",
+        "inline/PLAIN": "hello $GREETED\n",
+        "script": "one\ntwo words\n",
+        "cache": "x\n",
+        "shell": "bash\n",
+        "exec": "exec\n",
+    }
+    assert results["made"] == "nobody, not told\n"
+    assert results["ignored"] is not client.version.has_add_local, "what .dockerignore names"
+    assert results["owned"] == [1000, 1000, "0o640"]
+    assert results["environment"] == {"GREETED": "everybody", "NEXT": "two words", "GREETING": None, "ENTERED": "yes"}
+    assert results["cached"] is False, "a cache of a step is in the image"
+    assert results["user"] == "1000"
+    assert results["directory"] == "/srv"
+
+
+def test_packages_come_from_requirements_and_from_a_project(client: Client) -> None:
+    results = client.run("image_installs.py", timeout=BUILD_SECONDS, HOW="files").results
+    assert (results["six"], results["toml"], results["iniconfig"]) == ("1.17.0", "0.10.2", "2.0.0")
+
+
+@pytest.mark.once
+def test_packages_come_from_poetry(client: Client) -> None:
+    run = client.run("image_installs.py", timeout=BUILD_SECONDS, HOW="poetry")
+    assert "poetry-core" in run.results
+    assert "poetry install --no-root --compile" in run.output
+
+
+@pytest.mark.only("has_uv")
+def test_packages_come_from_uv(client: Client) -> None:
+    results = client.run("image_installs.py", timeout=BUILD_SECONDS, HOW="uv").results
+    assert (results["six"], results["iniconfig"]) == ("1.17.0", "2.0.0")
+
+
+@pytest.mark.only("has_uv")
+def test_a_project_is_synced_by_uv(client: Client) -> None:
+    results = client.run("image_installs.py", timeout=BUILD_SECONDS, HOW="uv sync").results
+    assert (results["six"], results["toml"]) == ("1.17.0", "0.10.2")
+
+
+def test_settings_of_an_image_and_of_its_build_function_hold(client: Client) -> None:
+    results = client.run("image_imports.py", timeout=BUILD_SECONDS).results
+    assert results == {"package": "iniconfig", "entered": "yes", "directory": "/work", "built": "built built "}
+
+
+def test_secrets_of_build_steps_stay_out_of_images_keys_and_records(client: Client) -> None:
+    mark, token = uuid.uuid4().hex, f"secret-{uuid.uuid4().hex}"
+    first = client.run("image_secrets.py", timeout=BUILD_SECONDS, MARK=mark, TOKEN=token)
+    assert first.results == {"lengths": [len(token)] * 2, "in environment": False, "in files": []}
+    assert f"commands built {mark}" in first.output and "function built something" in first.output
+    assert token not in first.output, "the value is in the build's log"
+    again = client.run("image_secrets.py", timeout=BUILD_SECONDS, MARK=mark, TOKEN=f"{token}-changed")
+    assert "commands built" not in again.output, "a new value built the image again"
+    assert "function built" not in again.output, "a new value ran the build function again"
+    records = [path for path in client.server.data_dir.glob("**/*.db*") if path.is_file()]
+    assert records, "there is no database to look into"
+    for path in [*records, client.server.log_path]:
+        assert token.encode() not in path.read_bytes(), f"{path} has the secret in clear"
+
+
+def test_force_builds_anew_and_is_found_afterwards(client: Client) -> None:
+    mark = uuid.uuid4().hex
+    first = client.run("image_forced.py", timeout=BUILD_SECONDS, MARK=mark).results["made"]
+    forced = client.run("image_forced.py", timeout=BUILD_SECONDS, MARK=mark, FORCE="1").results["made"]
+    assert forced != first, "nothing was built"
+    after = client.run("image_forced.py", timeout=BUILD_SECONDS, MARK=mark).results["made"]
+    assert after == forced, "what was built by force is not what a later run gets"
+
+
+@pytest.mark.once
+def test_a_build_that_nobody_waits_for_is_given_up(client: Client) -> None:
+    mark = uuid.uuid4().hex
+    before = client.server.traces()
+    running = client.begin_run("image_slow_step.py", MARK=mark)
+    try:
+        running.wait_for_line(f"step {mark} began", 60)
+        began = time.monotonic()
+    finally:
+        running.end()
+    client.server.assert_no_traces(but=before, seconds=40)
+    assert time.monotonic() - began > 5, "a client that lost its connection had no time to come back"
+
+
+@pytest.mark.only("has_image_build")
+def test_an_image_is_built_without_an_app_and_found_by_its_id(client: Client) -> None:
+    results = client.python("image_by_id.py", timeout=BUILD_SECONDS).results
+    assert results == {"made": "made\n", "same": True}
+
+
+@pytest.mark.only("has_add_local")
+def test_python_packages_are_added_with_and_without_a_copy(client: Client) -> None:
+    results = client.run("image_python_source.py", timeout=BUILD_SECONDS).results
+    assert results == {"mounted": "from the mount", "at build": "from the layer", "files": ["__init__.py", "part.py"]}
+
+
 @pytest.mark.only("has_copy_local")
 def test_local_files_are_copied_into_layers(client: Client) -> None:
     check_local_files(client.run("image_copy_local.py", timeout=BUILD_SECONDS).results)

@@ -4,10 +4,14 @@
 //! key over all that decides its content, and its id follows from the key: the same layer asked
 //! for twice, at the same time or years apart, is one image and one build.
 
+mod base;
 pub(crate) mod context;
 mod function;
 mod key;
+mod secrets;
 mod steps;
+mod uv;
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,11 +21,14 @@ use homeport_proto::record as rec;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use tokio::task::AbortHandle;
 
 use crate::clock::Seconds;
 use crate::control::Control;
 use crate::links::StepError;
 use crate::registry::RegistryError;
+use crate::secrets::SecretError;
+use key::Layer;
 
 /// Seconds for which the log of a build, and why it failed, stay for those who still read it.
 const AFTERLIFE: Seconds = 600.0;
@@ -49,6 +56,9 @@ pub enum BuildError {
     /// The content store failed.
     #[error(transparent)]
     Store(#[from] homeport_store::StoreError),
+    /// A secret can't be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
 impl From<homeport_meta::QueryError> for BuildError {
@@ -59,12 +69,24 @@ impl From<homeport_meta::QueryError> for BuildError {
 
 /// A layer that was asked for and isn't there yet.
 #[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) request: pb::ImageGetOrCreateRequest,
-    pub(crate) cache_key: String,
+struct Pending {
+    request: pb::ImageGetOrCreateRequest,
+    layer: Layer,
     started: bool,
+    /// Stops the work. Functions that fill a layer are not stopped by it.
+    work: Option<AbortHandle>,
+    /// How many wait for it.
+    waiting: usize,
+    /// When the last of them left.
+    alone_since: Seconds,
     /// Set when the build failed.
-    pub(crate) failure: Option<String>,
+    failure: Option<String>,
+}
+
+impl Pending {
+    fn new(request: pb::ImageGetOrCreateRequest, layer: Layer) -> Self {
+        Self { request, layer, started: false, work: None, waiting: 0, alone_since: 0.0, failure: None }
+    }
 }
 
 /// The layers in work.
@@ -98,12 +120,20 @@ pub(crate) enum LayerState {
 impl Builds {
     /// Adds the count of builds to the metrics of the server.
     pub(crate) fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        // What did not happen yet is shown as zero.
+        for result in ["success", "failure", "cancelled"] {
+            drop(self.counts.get_or_create(&Built { result }));
+        }
         registry.register("image_builds", "Image layers that were built, by result", self.counts.clone());
     }
 
     /// The image whose build runs this function.
     pub(crate) fn image_of(&self, function_id: &str) -> Option<String> {
         lock(&self.functions).get(function_id).cloned()
+    }
+
+    fn count(&self, result: &'static str) {
+        self.counts.get_or_create(&Built { result }).inc();
     }
 
     fn fail(&self, image_id: &str, text: String) {
@@ -118,7 +148,12 @@ impl Builds {
 impl Control {
     /// The id of the layer that the request describes; it is remembered for those who join.
     pub(crate) fn request_layer(&self, request: pb::ImageGetOrCreateRequest) -> Result<String, BuildError> {
-        let (id, cache_key) = key::layer(self, &request)?;
+        let layer = key::layer(self, &request)?;
+        let is_plain = !(request.force_build || request.ignore_cache);
+        if is_plain && let Some(forced) = self.registry.image_in_place_of(&layer.id) {
+            return Ok(forced.id.clone());
+        }
+        let id = layer.id.clone();
         if self.registry.image(&id).is_some() {
             return Ok(id);
         }
@@ -131,8 +166,7 @@ impl Control {
         if current.is_none_or(|current| current.failure.is_some()) {
             self.logs.reset(&id);
             lock(&self.builds.ended).remove(&id);
-            let fresh = Pending { request, cache_key, started: false, failure: None };
-            pending.insert(id.clone(), fresh);
+            pending.insert(id.clone(), Pending::new(request, layer));
         }
         Ok(id)
     }
@@ -151,20 +185,21 @@ impl Control {
 
     /// Starts the build of a layer that waits for one.
     pub(crate) fn start_build(&self, image_id: &str) {
-        let (request, cache_key) = {
-            let mut pending = lock(&self.builds.pending);
-            let Some(pending) = pending.get_mut(image_id) else { return };
-            if pending.started {
-                return;
-            }
-            pending.started = true;
-            (pending.request.clone(), pending.cache_key.clone())
-        };
-        let (control, image_id) = (self.clone(), image_id.to_owned());
-        tokio::spawn(async move { control.build(&image_id, request, cache_key).await });
+        let mut pending = lock(&self.builds.pending);
+        let Some(pending) = pending.get_mut(image_id) else { return };
+        if std::mem::replace(&mut pending.started, true) {
+            return;
+        }
+        let (request, layer) = (pending.request.clone(), pending.layer.clone());
+        let runs_function = request.image.as_ref().is_some_and(|image| image.build_function.is_some());
+        let control = self.clone();
+        let work = tokio::spawn(async move { control.build(request, layer).await });
+        pending.alone_since = self.clock.now();
+        pending.work = (!runs_function).then(|| work.abort_handle());
     }
 
-    async fn build(&self, image_id: &str, request: pb::ImageGetOrCreateRequest, cache_key: String) {
+    async fn build(&self, request: pb::ImageGetOrCreateRequest, layer: Layer) {
+        let image_id = layer.id.as_str();
         let started = self.clock.now();
         // Until the image has its row.
         let hold = self.store.hold();
@@ -178,20 +213,21 @@ impl Control {
         let saved = match built {
             Ok(filled) => {
                 let image = rec::Image {
-                    id: image_id.to_owned(),
-                    cache_key,
+                    id: layer.id.clone(),
+                    cache_key: layer.key.clone(),
                     snapshot: filled.snapshot,
                     config_json: filled.config_json,
                     builder_version: filled.builder_version,
-                    python: String::new(),
+                    in_place_of: layer.in_place_of.clone(),
+                    built_at: self.clock.now(),
+                    ..Default::default()
                 };
                 self.registry.put_image(image).await.map(drop).map_err(BuildError::from)
             }
             Err(error) => Err(error),
         };
         drop(hold);
-        let result = if saved.is_ok() { "success" } else { "failure" };
-        self.builds.counts.get_or_create(&Built { result }).inc();
+        self.builds.count(if saved.is_ok() { "success" } else { "failure" });
         match saved {
             Ok(()) => {
                 let seconds = self.clock.now() - started;
@@ -203,13 +239,19 @@ impl Control {
                 self.builds.fail(image_id, error.to_string());
             }
         }
+        self.end_build(image_id);
+    }
+
+    fn end_build(&self, image_id: &str) {
         self.logs.close(image_id);
         lock(&self.builds.ended).insert(image_id.to_owned(), self.clock.now());
     }
 
-    /// Drops what is left of builds that ended a while ago.
-    pub(crate) fn forget_old_builds(&self) {
-        let oldest = self.clock.now() - AFTERLIFE;
+    /// Gives up builds that nobody waits for, and drops what is left of those that ended a while ago.
+    pub(crate) fn look_after_builds(&self) {
+        let now = self.clock.now();
+        self.give_up_builds(now);
+        let oldest = now - AFTERLIFE;
         let gone: Vec<String> =
             lock(&self.builds.ended).extract_if(|_, at| *at < oldest).map(|(image_id, _)| image_id).collect();
         let mut pending = lock(&self.builds.pending);
@@ -227,11 +269,13 @@ impl Control {
         self.logs.say(log_id, text, self.clock.now());
     }
 
-    /// The image below a layer.
-    fn parent(&self, image: &pb::Image) -> Result<Option<Arc<rec::Image>>, BuildError> {
-        let Some(base) = image.base_images.first() else { return Ok(None) };
-        let found = self.registry.image(&base.image_id);
-        found.map(Some).ok_or_else(|| {
+    /// The image that a layer knows by the name `tag`.
+    fn parent(&self, image: &pb::Image, tag: &str) -> Result<Arc<rec::Image>, BuildError> {
+        let base =
+            image.base_images.iter().find(|base| base.docker_tag == tag).ok_or_else(|| {
+                BuildError::Request(format!("the image below, `{tag}`, was not sent along"))
+            })?;
+        self.registry.image(&base.image_id).ok_or_else(|| {
             BuildError::Request(format!(
                 "the base image {} is not built on this server; build it first",
                 base.image_id

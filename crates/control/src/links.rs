@@ -19,6 +19,8 @@ pub enum StepError {
         message: String,
         /// The exit code of the command, if one ran.
         exit_code: Option<i32>,
+        /// The registry of a base image could not be reached.
+        unreachable: bool,
     },
     /// There is nobody to run it.
     #[error("no worker is connected; start one, or see `homeport doctor`")]
@@ -98,7 +100,8 @@ impl Links {
         match ended.map_err(|_| StepError::Lost)?.end {
             Some(wp::step_ended::End::Result(result)) => Ok(result),
             Some(wp::step_ended::End::Failure(failure)) => {
-                Err(StepError::Failed { message: failure.message, exit_code: failure.exit_code })
+                let wp::StepFailure { message, exit_code, unreachable } = failure;
+                Err(StepError::Failed { message, exit_code, unreachable })
             }
             None => Err(StepError::Lost),
         }

@@ -6,6 +6,7 @@
 
 mod architecture;
 pub mod bootstrap;
+pub(crate) mod compression;
 mod error;
 pub mod layer;
 mod record;

@@ -1,17 +1,20 @@
 //! Reads Dockerfile commands into [`Instruction`]s.
 //!
-//! The syntax is Docker's: continuation lines, comments, shell and exec forms. What needs more than one
-//! stage or a builder daemon (flags such as `--from`, heredocs, `ONBUILD`, remote `ADD`) is refused by
-//! name. Variables are not expanded here, since their values are known only when the base is.
+//! The syntax is Docker's: continuation lines, comments, heredocs, flags, shell and exec forms. What is
+//! not carried out (`ONBUILD`, remote `ADD`, some flags) is refused by name. Variables are not expanded
+//! here, since their values are known only when the base is.
 
+mod flags;
+mod heredoc;
 mod instruction;
 mod lines;
+mod read;
 mod words;
 
 use thiserror::Error;
 
-pub use instruction::{CommandLine, Instruction};
-pub use words::expand;
+pub use instruction::{CommandLine, CopyInstruction, InlineFile, Instruction};
+pub use words::{WordFault, expand, expand_text};
 
 /// An instruction with the place where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +74,7 @@ pub fn parse<S: AsRef<str>>(commands: &[S]) -> Result<Vec<Located>, DockerfileEr
     lines::logical_lines(commands)?
         .into_iter()
         .map(|line| {
-            let instruction = instruction::read(&line)
+            let instruction = read::instruction(&line)
                 .map_err(|fault| DockerfileError::at(line.number, &line.text, fault))?;
             Ok(Located { line: line.number, text: line.text, instruction })
         })

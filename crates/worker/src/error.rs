@@ -48,6 +48,8 @@ pub(crate) enum SiteError {
     Listen(String),
     #[error("`{0}` can't be provided: files must have distinct plain paths below /__modal")]
     FilePath(String),
+    #[error("`{0}` can't be the target of a mount: it must be a plain absolute path")]
+    ScratchPath(String),
     #[error("`{path}` could not be written on the worker: {source}")]
     Directory { path: PathBuf, source: io::Error },
     #[error("the control plane can't be served inside the container: {0}")]

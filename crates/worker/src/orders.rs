@@ -113,7 +113,7 @@ impl Running {
         self.tracker.spawn(async move {
             let work = AssertUnwindSafe(step::carry_out(&running.node, order, signals)).catch_unwind();
             let end = Box::pin(work).await.unwrap_or_else(|_| {
-                step_ended::End::Failure(StepFailure { message: bug(), exit_code: None })
+                step_ended::End::Failure(StepFailure { message: bug(), ..StepFailure::default() })
             });
             let ended = StepEnded { step_id: id.clone(), end: Some(end) };
             running.node.reports.send(Report::StepEnded(ended)).await;

@@ -6,6 +6,7 @@
 
 mod files;
 mod network_files;
+mod scratch;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ pub(crate) struct Plan {
     /// Hex snapshot ids, the uppermost first.
     pub(crate) layers: Vec<String>,
     pub(crate) files: Vec<File>,
+    /// Absolute paths of directories that begin empty and end with the site.
+    pub(crate) scratch: Vec<String>,
     pub(crate) network_files: Vec<NetworkFiles>,
     pub(crate) volumes: Vec<VolumeMount>,
     pub(crate) listen: SocketAddr,
@@ -129,20 +132,27 @@ impl Site {
         let (prepared, networked) = tokio::join!(preparing, networking);
         let (sandbox, listener, network) = networked??;
         let prepared = prepared??;
-        let upstream = Upstream::new(&node.control, &node.credential, plan.identity)
-            .ok_or_else(|| SiteError::Id(plan.id.clone()))?;
+        let upstream = Upstream::new(
+            &node.control,
+            node.options.control_service.as_ref(),
+            &node.credential,
+            plan.identity,
+        )
+        .ok_or_else(|| SiteError::Id(plan.id.clone()))?;
         let proxy = Proxy::start(listener, upstream, plan.scope).map_err(SiteError::Listener)?;
         check()?;
 
         let started = Instant::now();
         let taken_down = Arc::clone(node);
         let node = Arc::clone(node);
-        let (id, files, network_files, volumes) = (plan.id, plan.files, plan.network_files, plan.volumes);
+        let (id, files, scratch) = (plan.id, plan.files, plan.scratch);
+        let (network_files, volumes) = (plan.network_files, plan.volumes);
         let site = blocking(move || {
             let id_map = own_id_map(&sandbox)?;
             let owner = id_map.as_ref().map_or(0, |map| map.host_base);
             let directory = Directory::make(node.sites.join(&id))?;
             let mut binds = files::write(&directory.path.join("files"), owner, &files)?;
+            binds.extend(scratch::make(&directory.path.join("scratch"), owner, &scratch)?);
             let (shared, shared_binds) = network_files::mount(
                 &node.options.network_files_dir,
                 &directory.mounts(),

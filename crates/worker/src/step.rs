@@ -46,5 +46,5 @@ async fn cancelled(signals: &mut watch::Receiver<Signals>) {
 }
 
 fn failure(error: &dyn std::error::Error) -> End {
-    End::Failure(StepFailure { message: sentence(error), exit_code: None })
+    End::Failure(StepFailure { message: sentence(error), ..StepFailure::default() })
 }

@@ -52,6 +52,7 @@ async fn run(
         id: id.clone(),
         layers: order.layers,
         files: order.files,
+        scratch: Vec::new(),
         network_files: order.network_files,
         volumes: order.volumes,
         listen,

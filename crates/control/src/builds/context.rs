@@ -26,6 +26,23 @@ impl Control {
         }
         Ok(self.store.put_tree(&tree)?)
     }
+
+    /// The same with files that stand in the commands themselves.
+    pub(super) fn context_with(
+        &self,
+        context: &SnapshotId,
+        inline: &[(String, String)],
+    ) -> Result<SnapshotId, BuildError> {
+        if inline.is_empty() {
+            return Ok(*context);
+        }
+        let mut tree = (*self.store.tree(context)?).clone();
+        for (name, text) in inline {
+            let content = self.store.file_content(text.as_bytes())?;
+            insert(&mut tree, name, file(0o644, content))?;
+        }
+        Ok(self.store.put_tree(&tree)?)
+    }
 }
 
 /// Puts a file at an absolute path; directories above it are made.

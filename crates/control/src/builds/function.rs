@@ -5,10 +5,16 @@
 
 use homeport_proto::client as pb;
 
+use homeport_proto::worker::Signal;
+
 use super::{BuildError, Filled, lock};
+use crate::clock::Seconds;
 use crate::control::Control;
 use crate::ids;
-use crate::scheduler::{CallKind, Ending, NewInput, Outcome};
+use crate::scheduler::{CallKind, Ending, NewCall, NewInput, Outcome};
+
+/// How long a container has to end when its function has returned.
+const EXIT_SECONDS: Seconds = 30.0;
 
 impl Control {
     /// Runs the function of a layer and takes what its container wrote.
@@ -23,9 +29,11 @@ impl Control {
             .registry
             .function(&function_id)
             .ok_or_else(|| BuildError::Request(format!("the build function {function_id} does not exist")))?;
-        let parent = self
-            .parent(image)?
-            .ok_or_else(|| BuildError::Request("a build function needs an image below it".into()))?;
+        let below = image.base_images.first().map(|base| base.docker_tag.as_str());
+        let parent = self.parent(
+            image,
+            below.ok_or_else(|| BuildError::Request("a build function needs an image below it".into()))?,
+        )?;
         lock(&self.builds.functions).insert(function_id.clone(), image_id.to_owned());
         self.refresh_pool(&function);
         let call_id = ids::fresh(&*self.entropy, "fc");
@@ -33,8 +41,16 @@ impl Control {
             image.build_function.clone().and_then(|function| function.input).unwrap_or_default();
         payload.final_input = true;
         let input = NewInput { id: ids::fresh(&*self.entropy, "in"), idx: 0, payload };
+        let call = NewCall {
+            id: call_id.clone(),
+            function_id: function_id.clone(),
+            app_id: function.app_id.clone(),
+            parent_input_id: String::new(),
+            kind: CallKind::Single,
+            durable: false,
+        };
         self.with_scheduler(|scheduler, now| {
-            scheduler.open_call(&call_id, &function_id, &function.app_id, CallKind::Single, false, now);
+            scheduler.open_call(call, now);
             scheduler.put_inputs(&call_id, &function_id, vec![input], now);
         });
         let (output, ending) = self.build_outcome(&call_id, &function_id).await;
@@ -53,6 +69,7 @@ impl Control {
         call_id: &str,
         pool_id: &str,
     ) -> (Option<pb::GenericResult>, Option<Ending>) {
+        let mut returned: Option<Seconds> = None;
         loop {
             let (output, ending, mut change, alone) = self.with_scheduler(|scheduler, _| {
                 let call = scheduler.call(call_id);
@@ -67,11 +84,31 @@ impl Control {
                 (Some(_), Some(_), _) | (_, _, None) => {
                     return (output.and_then(|output| output.result), ending);
                 }
-                (_, _, Some(change)) => {
+                (output, _, Some(change)) => {
+                    let now = self.clock.now();
+                    let since = output.is_some().then(|| now - *returned.get_or_insert(now));
                     // An error means that the call is gone, which the next round finds.
-                    let _ = change.changed().await;
+                    let Some(since) = since else {
+                        let _ = change.changed().await;
+                        continue;
+                    };
+                    if since >= EXIT_SECONDS {
+                        self.kill_containers_of(pool_id);
+                    }
+                    let rest = std::time::Duration::from_secs_f64((EXIT_SECONDS - since).max(1.0));
+                    let _ = tokio::time::timeout(rest, change.changed()).await;
                 }
             }
+        }
+    }
+
+    fn kill_containers_of(&self, pool_id: &str) {
+        let alive: Vec<(String, String)> = self.with_scheduler(|scheduler, _| {
+            let tasks = scheduler.live_tasks().filter(|task| task.pool_id == pool_id);
+            tasks.map(|task| (task.worker_id.clone(), task.id.clone())).collect()
+        });
+        for (worker_id, task_id) in alive {
+            self.links.signal(&worker_id, &task_id, Signal::Kill);
         }
     }
 }
@@ -89,6 +126,10 @@ fn judge(output: Option<pb::GenericResult>, ending: Option<Ending>) -> Result<St
         (Outcome::Exit(0), None, error) => Err(BuildError::Function(format!(
             "what the build function wrote could not be kept: {}",
             error.unwrap_or_else(|| "the worker sent no snapshot".into())
+        ))),
+        (Outcome::Signal(9), _, _) => Err(BuildError::Function(format!(
+            "the build function returned, but its container did not end within {EXIT_SECONDS} s and was killed: \
+             end the threads and processes that it started"
         ))),
         (outcome, _, _) => {
             Err(BuildError::Function(format!("the build's container ended badly: {outcome:?}")))

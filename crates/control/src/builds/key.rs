@@ -10,11 +10,17 @@ use crate::ids;
 /// Raised when the same request shall no longer find what was built before.
 const VERSION: u64 = 1;
 
-/// The id and the key of the layer that `request` describes.
-pub(super) fn layer(
-    control: &Control,
-    request: &pb::ImageGetOrCreateRequest,
-) -> Result<(String, String), BuildError> {
+/// A layer as a request describes it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layer {
+    pub(super) id: String,
+    pub(super) key: String,
+    /// The id that it has without force; empty if it is built without, or shall not be found by others.
+    pub(super) in_place_of: String,
+}
+
+/// The layer that `request` describes.
+pub(super) fn layer(control: &Control, request: &pb::ImageGetOrCreateRequest) -> Result<Layer, BuildError> {
     let image =
         request.image.as_ref().ok_or_else(|| BuildError::Request("the request holds no image".into()))?;
     let mut key = Key::new();
@@ -54,11 +60,15 @@ pub(super) fn layer(
     if let Some(gpu) = &image.gpu_config {
         key.part("gpu", format!("{} {} {}", gpu.r#type, gpu.gpu_type, gpu.count).as_bytes());
     }
+    // Secrets count by what they are for, never by what they say: a new value changes nothing that was built.
     if let Some(registry) = &image.image_registry_config {
-        key.part("registry", registry.secret_id.as_bytes());
+        key.part("registry", b"");
+        if !registry.secret_id.is_empty() {
+            key.part("login", registry.registry_auth_type().as_str_name().as_bytes());
+        }
     }
-    for secret in &image.secret_ids {
-        key.part("secret", secret.as_bytes());
+    for name in control.names_of_secrets(&image.secret_ids)? {
+        key.part("secret", name.as_bytes());
     }
     // What is in a Volume is not part of an image; which one is seen where decides what a step does.
     for mount in &image.volume_mounts {
@@ -67,13 +77,16 @@ pub(super) fn layer(
         key.part("sub path", mount.sub_path.as_deref().unwrap_or_default().as_bytes());
         key.part("read only", &[mount.read_only.into()]);
     }
-    let mut hex = hex::encode(key.0.finalize());
-    if request.force_build || request.ignore_cache {
-        let mut nonce = [0; 16];
-        control.entropy.fill(&mut nonce);
-        hex = format!("{hex}-{}", hex::encode(nonce));
+    let hex = hex::encode(key.0.finalize());
+    let id = ids::derived("im", &[hex.as_bytes()]);
+    if !(request.force_build || request.ignore_cache) {
+        return Ok(Layer { id, key: hex, in_place_of: String::new() });
     }
-    Ok((ids::derived("im", &[hex.as_bytes()]), hex))
+    let mut nonce = [0; 16];
+    control.entropy.fill(&mut nonce);
+    let hex = format!("{hex}-{}", hex::encode(nonce));
+    let in_place_of = if request.ignore_cache { String::new() } else { id };
+    Ok(Layer { id: ids::derived("im", &[hex.as_bytes()]), key: hex, in_place_of })
 }
 
 struct Key(Sha256);

@@ -14,12 +14,23 @@ impl From<BuildError> for Status {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Registry(error) => error.into(),
+            BuildError::Secret(error) => error.into(),
             other => Self::failed_precondition(other.to_string()),
         }
     }
 }
 
 impl Control {
+    pub(super) async fn image_from_id(
+        &self,
+        _: &Caller,
+        request: pb::ImageFromIdRequest,
+    ) -> Result<pb::ImageFromIdResponse, Status> {
+        let image =
+            self.registry.image(&request.image_id).ok_or_else(|| missing("image", &request.image_id))?;
+        Ok(pb::ImageFromIdResponse { image_id: image.id.clone(), metadata: Some(metadata(&image)) })
+    }
+
     pub(super) async fn image_get_or_create(
         &self,
         _: &Caller,
@@ -47,11 +58,13 @@ impl Control {
             LayerState::Pending | LayerState::Failed(_) => false,
         };
         self.start_build(&image_id);
+        let waiting = self.wait_for_image(&image_id);
         let control = self.clone();
         let mut last = log::entry_number(&request.last_entry_id);
         let timeout = if request.timeout > 0.0 { request.timeout.into() } else { LONG_POLL };
         let deadline = tokio::time::Instant::now() + call::seconds(timeout);
         Ok(Box::pin(async_stream::stream! {
+            let _waiting = waiting;
             loop {
                 // The state is read before the log: all that was said before the end is in the page.
                 let state = control.layer_state(&image_id);

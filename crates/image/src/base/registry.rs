@@ -267,7 +267,7 @@ impl Pull {
 
     fn layer(&self, descriptor: &OciDescriptor, layering: &mut Layering<'_, '_>) -> Result<(), BaseError> {
         let mut blob = self.open(descriptor, "a layer")?;
-        let applied = blob::decompressed(&mut blob)
+        let applied = super::compression::decompressed(&mut blob)
             .map_err(|error| super::tar_stream::TarError::from(error).into())
             .and_then(|mut tar| {
                 layering.apply(&mut tar)?;

@@ -1,8 +1,8 @@
-//! Which entries of the build context the sources of a `COPY` name.
+//! Which entries the sources of a `COPY` name.
 
 use homeport_content::{EntryRef, Tree};
 
-use super::{CopyError, below, pattern};
+use super::{CopyError, CopyRequest, below, pattern};
 use crate::config::join_clean;
 
 /// An entry to copy, and the name it has when it lands in a directory.
@@ -11,8 +11,9 @@ pub(super) struct Source<'a> {
     pub(super) entry: EntryRef<'a>,
 }
 
-/// All entries that `sources` name, in their order; those of one pattern by name. At least one.
-pub(super) fn select<'a>(context: &'a Tree, sources: &[String]) -> Result<Vec<Source<'a>>, CopyError> {
+/// All entries that the request's sources name, in their order; those of one pattern by name. At least one.
+pub(super) fn select<'a>(request: &CopyRequest<'a>) -> Result<Vec<Source<'a>>, CopyError> {
+    let CopyRequest { context, sources, origin, .. } = *request;
     let mut selected = Vec::new();
     for source in sources {
         let cleaned = join_clean("/", source);
@@ -24,6 +25,7 @@ pub(super) fn select<'a>(context: &'a Tree, sources: &[String]) -> Result<Vec<So
         }
         if !pattern::has_wildcard(&cleaned) {
             return Err(CopyError::MissingSource {
+                origin: origin.to_owned(),
                 source_path: source.clone(),
                 near: what_is_near(context, &cleaned),
             });
@@ -37,6 +39,7 @@ pub(super) fn select<'a>(context: &'a Tree, sources: &[String]) -> Result<Vec<So
     }
     if selected.is_empty() {
         return Err(CopyError::NothingMatches {
+            origin: origin.to_owned(),
             patterns: sources.join(" "),
             near: what_is_near(context, &join_clean("/", sources.first().map_or("", |s| s))),
         });
@@ -82,7 +85,7 @@ fn what_is_near(context: &Tree, path: &str) -> String {
             _ => {}
         }
     };
-    let place = if place.is_empty() { "the context" } else { place };
+    let place = if place.is_empty() { "/" } else { place };
     if directory.entries.is_empty() {
         return format!("{place} is empty");
     }

@@ -30,7 +30,26 @@ fn tree(paths: &[&str]) -> Tree {
 
 fn copied(base: &Tree, context: &Tree, sources: &[&str], destination: &str) -> Result<Tree, CopyError> {
     let sources: Vec<String> = sources.iter().map(|source| (*source).to_owned()).collect();
-    copy(CopyRequest { base, context, sources: &sources, destination, workdir: "/work" })
+    copy(request(base, context, &sources, destination))
+}
+
+fn request<'a>(
+    base: &'a Tree,
+    context: &'a Tree,
+    sources: &'a [String],
+    destination: &'a str,
+) -> CopyRequest<'a> {
+    CopyRequest {
+        base,
+        context,
+        origin: "the build context",
+        sources,
+        destination,
+        workdir: "/work",
+        owner: None,
+        mode: None,
+        unpack: None,
+    }
 }
 
 /// Files of a tree with their contents.
@@ -159,7 +178,7 @@ fn missing_source_is_named_with_what_is_near() {
     let error = copied(&Tree::default(), &context, &["sub/c.py"], "/x").unwrap_err();
     assert_eq!(error.to_string(), "COPY: `sub/c.py` is not in the build context; /sub has a.py, b.py");
     let error = copied(&Tree::default(), &Tree::default(), &["*.c"], "/x").unwrap_err();
-    assert_eq!(error.to_string(), "COPY: nothing in the build context matches `*.c`; the context is empty");
+    assert_eq!(error.to_string(), "COPY: nothing in the build context matches `*.c`; / is empty");
     // `..` stops at the root of the context.
     assert!(copied(&Tree::default(), &context, &["../../sub/a.py"], "/x").is_ok());
 }
@@ -167,15 +186,46 @@ fn missing_source_is_named_with_what_is_near() {
 #[test]
 fn files_and_directories_do_not_replace_each_other() {
     let base = tree(&["f", "d/x"]);
-    assert_eq!(
-        copied(&base, &tree(&["f/a"]), &["."], "/").unwrap_err(),
-        CopyError::NotADirectory { path: "f".to_owned() }
-    );
-    assert_eq!(
-        copied(&base, &tree(&["d"]), &["."], "/").unwrap_err(),
-        CopyError::DirectoryInTheWay { path: "d".to_owned() }
-    );
+    assert!(matches!(
+        copied(&base, &tree(&["f/a"]), &["."], "/"),
+        Err(CopyError::NotADirectory { path }) if path == "f"
+    ));
+    assert!(matches!(
+        copied(&base, &tree(&["d"]), &["."], "/"),
+        Err(CopyError::DirectoryInTheWay { path }) if path == "d"
+    ));
     assert!(matches!(copied(&base, &tree(&["a"]), &["a"], "/f/a"), Err(CopyError::Unreachable { .. })));
+}
+
+#[test]
+fn owner_and_mode_hold_for_all_that_is_copied() {
+    let (base, context) = (Tree::default(), tree(&["d/f"]));
+    let sources = [".".to_owned()];
+    let request =
+        CopyRequest { owner: Some((7, 8)), mode: Some(0o750), ..request(&base, &context, &sources, "/new") };
+    let image = copy(request).unwrap();
+    for path in ["new", "new/d", "new/d/f"] {
+        let metadata = image.get(path.as_bytes()).unwrap().metadata();
+        assert_eq!((metadata.uid, metadata.gid, metadata.mode), (7, 8, 0o750), "{path}");
+    }
+}
+
+#[test]
+fn archives_give_their_contents_and_keep_their_owners() {
+    let mut archive = tree(&["inner/f"]);
+    archive.leaves[0].metadata.uid = 42;
+    let unpack = |leaf: &Leaf| {
+        let is_archive =
+            matches!(&leaf.kind, LeafKind::File(FileContent::Inline(bytes)) if bytes.ends_with(b"tar"));
+        Ok(is_archive.then(|| archive.clone()))
+    };
+    let (base, context) = (Tree::default(), tree(&["a.tar", "plain"]));
+    let sources = ["a.tar".to_owned(), "plain".to_owned()];
+    let request = CopyRequest { unpack: Some(&unpack), ..request(&base, &context, &sources, "/to/") };
+    let image = copy(request).unwrap();
+    assert_eq!(names(&image), ["to/inner/f", "to/plain"]);
+    assert_eq!(image.get(b"to/inner/f").unwrap().metadata().uid, 42);
+    assert_eq!(image.get(b"to/plain").unwrap().metadata().uid, 0);
 }
 
 /// Paths over a small alphabet, files in `.f` and directories without, so that kinds never clash.

@@ -1,5 +1,6 @@
-//! From physical lines to logical ones: comments, empty lines, continuations, parser directives.
+//! From physical lines to logical ones: comments, empty lines, continuations, heredocs, parser directives.
 
+use super::heredoc::{self, Heredoc};
 use super::{DockerfileError, Fault};
 
 /// One instruction on one line.
@@ -9,8 +10,8 @@ pub(super) struct Line {
     pub(super) number: usize,
     /// The text, continuation lines joined.
     pub(super) text: String,
-    /// Whether more physical lines of the same command follow: what a heredoc would need.
-    pub(super) has_follower: bool,
+    /// The texts that belong to it.
+    pub(super) heredocs: Vec<Heredoc>,
 }
 
 struct Physical<'a> {
@@ -58,13 +59,30 @@ pub(super) fn logical_lines<S: AsRef<str>>(commands: &[S]) -> Result<Vec<Line>, 
             text.push_str(physical[at].text);
             at += 1;
         }
-        lines.push(Line {
-            number: first.number,
-            text: text.trim_end().to_owned(),
-            has_follower: !physical[at - 1].last_of_command,
-        });
+        let text = text.trim_end().to_owned();
+        let heredocs = heredocs(&text, &physical, &mut at);
+        lines.push(Line { number: first.number, text, heredocs });
     }
     Ok(lines)
+}
+
+/// Takes the texts that the instruction opens. What no line closes is not one: a shell has other uses for `<<`.
+fn heredocs(text: &str, physical: &[Physical<'_>], at: &mut usize) -> Vec<Heredoc> {
+    let mut taken = Vec::new();
+    let mut next = *at;
+    for opening in heredoc::openings(text) {
+        let closes = |line: &Physical<'_>| match opening.strips_tabs {
+            true => line.text.trim_start_matches('\t') == opening.name,
+            false => line.text == opening.name,
+        };
+        let Some(length) = physical[next..].iter().position(closes) else { break };
+        let text = physical[next..next + length].iter().map(|line| format!("{}\n", line.text)).collect();
+        let end = physical[next + length].text.to_owned();
+        next += length + 1;
+        taken.push(Heredoc { opening, text, end });
+    }
+    *at = next;
+    taken
 }
 
 fn physical_lines<S: AsRef<str>>(commands: &[S]) -> Vec<Physical<'_>> {
@@ -73,6 +91,9 @@ fn physical_lines<S: AsRef<str>>(commands: &[S]) -> Vec<Physical<'_>> {
         let mut rest = command.as_ref().lines().peekable();
         while let Some(text) = rest.next() {
             lines.push(Physical { number: lines.len() + 1, text, last_of_command: rest.peek().is_none() });
+        }
+        if command.as_ref().is_empty() {
+            lines.push(Physical { number: lines.len() + 1, text: "", last_of_command: true });
         }
     }
     lines

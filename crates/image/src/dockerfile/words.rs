@@ -59,12 +59,19 @@ pub(super) fn split(text: &str) -> Vec<String> {
 
 /// Removes quotes and puts in the values of variables. A variable that `lookup` doesn't know is empty.
 pub fn expand(word: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, WordFault> {
-    Expander { rest: word.chars().peekable(), lookup }.until(None)
+    Expander { rest: word.chars().peekable(), lookup, keeps_quotes: false }.until(None)
+}
+
+/// Puts in the values of variables and leaves quotes alone, as a shell does in a heredoc. A backslash
+/// before a dollar or a backslash takes away its meaning.
+pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, WordFault> {
+    Expander { rest: text.chars().peekable(), lookup, keeps_quotes: true }.until(None)
 }
 
 struct Expander<'a> {
     rest: Peekable<Chars<'a>>,
     lookup: &'a dyn Fn(&str) -> Option<String>,
+    keeps_quotes: bool,
 }
 
 impl Expander<'_> {
@@ -74,6 +81,11 @@ impl Expander<'_> {
         while let Some(character) = self.rest.next() {
             match character {
                 _ if Some(character) == end => return Ok(result),
+                '\\' if self.keeps_quotes => match self.rest.next_if(|next| ['$', '\\'].contains(next)) {
+                    Some(escaped) => result.push(escaped),
+                    None => result.push('\\'),
+                },
+                '\'' | '"' if self.keeps_quotes => result.push(character),
                 '\'' => self.single_quoted(&mut result)?,
                 '"' => self.double_quoted(&mut result)?,
                 '$' => result.push_str(&self.variable()?),

@@ -9,7 +9,7 @@ use std::fmt;
 
 use homeport_content::{Digest, SnapshotId};
 
-use super::{Action, BaseSource, Step};
+use super::{Action, BaseSource, Copy, Step};
 use crate::config::ImageConfig;
 
 const VERSION: u64 = 1;
@@ -21,11 +21,12 @@ pub struct CacheKey(Digest);
 /// What goes into a step besides the step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepInputs {
-    /// The build context. Counts for `COPY` only.
+    /// What a copy copies from. Counts for `COPY` only.
     pub context: Option<SnapshotId>,
-    /// Environment that is given to commands and not kept, such as secrets. Counts for `RUN` only.
+    /// Environment that is given to commands and not kept. Counts for `RUN` only.
     pub env: BTreeMap<String, String>,
-    /// Other settings that change what a command does, such as the GPU it gets. Counts for `RUN` only.
+    /// Other settings that change what a command does, such as the names of secrets in its environment.
+    /// Counts for `RUN` only.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -49,22 +50,24 @@ impl CacheKey {
                 match source {
                     BaseSource::Parent { tag } => fields.list(["parent", tag]),
                     BaseSource::Reference(reference) => fields.list(["reference", reference]),
+                    // What the stage holds is in the key that this one follows.
+                    BaseSource::Stage(_) => fields.list(["stage"]),
                     BaseSource::Scratch => fields.list(["scratch"]),
                 }
             }
-            Action::Run { argv, build_env } => {
+            Action::Run { argv, build_env, scratch } => {
                 fields.text("run");
                 fields.list(argv);
                 fields.map(build_env);
                 fields.map(&inputs.env);
                 fields.map(&inputs.settings);
+                // What is seldom said is written only where it is said, so that older keys stay.
+                if !scratch.is_empty() {
+                    fields.text("scratch");
+                    fields.list(scratch);
+                }
             }
-            Action::Copy { sources, destination } => {
-                fields.text("copy");
-                fields.list(sources);
-                fields.text(destination);
-                fields.list(inputs.context.map(|context| context.to_string()));
-            }
+            Action::Copy(copy) => fields.copy(copy, inputs),
             Action::MakeDirectory { path } => fields.list(["directory", path]),
             Action::Configure => fields.text("configure"),
         }
@@ -113,6 +116,28 @@ impl Fields {
 
     fn map<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a String, &'a String)>) {
         self.list(pairs.into_iter().flat_map(|(name, value)| [name, value]));
+    }
+
+    fn copy(&mut self, copy: &Copy, inputs: &StepInputs) {
+        // Where the sources come from shows in the snapshot that they are copied from.
+        let Copy { from: _, sources, destination, owner, mode, inline, unpack } = copy;
+        self.text("copy");
+        self.list(sources);
+        self.text(destination);
+        self.list(inputs.context.map(|context| context.to_string()));
+        if let Some(owner) = owner {
+            self.list(["owner", owner]);
+        }
+        if let Some(mode) = mode {
+            self.list(["mode", &format!("{mode:o}")]);
+        }
+        if !inline.is_empty() {
+            self.text("inline");
+            self.list(inline.iter().flat_map(|(name, text)| [name, text]));
+        }
+        if *unpack {
+            self.text("unpack");
+        }
     }
 
     fn config(&mut self, config: &ImageConfig) {

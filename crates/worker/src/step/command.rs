@@ -56,6 +56,7 @@ async fn run(
         id: id.clone(),
         layers: order.layers,
         files: order.files,
+        scratch: order.scratch,
         network_files: Vec::new(),
         volumes: Vec::new(),
         listen: node.options.listen,
@@ -116,7 +117,7 @@ fn ended(command: &str, exit: Exit, killed: bool) -> End {
         ExitStatus::Code(code) => (format!("`{command}` exited with code {code}"), Some(code)),
         ExitStatus::Signal(signal) => (format!("`{command}` was ended by signal {signal}"), None),
     };
-    End::Failure(StepFailure { message, exit_code })
+    End::Failure(StepFailure { message, exit_code, unreachable: false })
 }
 
 fn code(status: ExitStatus) -> Option<i32> {

@@ -1,9 +1,10 @@
-//! Copying from a build context into an image: names only, no file is touched.
+//! Copying from one snapshot into another: names only, and no file is touched but the archives of `ADD`.
 
 use std::sync::Arc;
 
-use homeport_content::SnapshotId;
-use homeport_image::copy::{CopyError, CopyRequest, copy};
+use homeport_content::{Leaf, SnapshotId};
+use homeport_image::archive;
+use homeport_image::copy::{CopyError, CopyRequest, OwnerError, Unpack, copy, owner};
 use homeport_proto::worker::step_ended::End;
 use homeport_proto::worker::{CopyFiles, StepResult};
 use homeport_store::{Store, StoreError};
@@ -20,6 +21,8 @@ enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Copy(#[from] CopyError),
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
 }
 
 pub(super) async fn carry_out(node: &Arc<Node>, order: CopyFiles) -> End {
@@ -38,12 +41,22 @@ fn carry_out_blocking(store: &Store, order: &CopyFiles) -> Result<SnapshotId, St
         let id: SnapshotId = id.parse().map_err(|_| StepError::Snapshot(id.clone()))?;
         Ok::<_, StepError>(store.tree(&id)?)
     };
+    let base = tree(&order.base)?;
+    let owner = match order.owner.as_str() {
+        "" => None,
+        wanted => Some(owner(store, &base, wanted)?),
+    };
+    let unpack = |leaf: &Leaf| archive::unpack(store, leaf);
     let copied = copy(CopyRequest {
-        base: &*tree(&order.base)?,
+        base: &base,
         context: &*tree(&order.context)?,
+        origin: &order.origin,
         sources: &order.sources,
         destination: &order.destination,
         workdir: &order.workdir,
+        owner,
+        mode: order.mode,
+        unpack: order.unpack.then_some(&unpack as Unpack<'_>),
     })?;
     Ok(store.put_tree(&copied)?)
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use homeport_image::base::{Credentials, Log};
+use homeport_image::base::{BaseError, Credentials, Log};
 use homeport_proto::worker::step_ended::End;
-use homeport_proto::worker::{PullBase, StepResult};
+use homeport_proto::worker::{PullBase, StepFailure, StepResult};
 use tokio::sync::{mpsc, watch};
 
 use super::{cancelled, failure};
-use crate::error::Cancelled;
+use crate::error::{Cancelled, sentence};
 use crate::node::Node;
 use crate::orders::Signals;
 use crate::output::{self, Source};
@@ -46,10 +46,15 @@ pub(super) async fn carry_out(
     }
     let (snapshot, config) = match resolved {
         Ok(base) => base,
-        Err(error) => return failure(&error),
+        Err(error) => return failed(&error),
     };
     match serde_json::to_string(&config) {
         Ok(config_json) => End::Result(StepResult { snapshot: snapshot.to_string(), config_json }),
         Err(error) => failure(&UnwritableConfig(error)),
     }
+}
+
+fn failed(error: &BaseError) -> End {
+    let unreachable = matches!(error, BaseError::Unreachable { .. });
+    End::Failure(StepFailure { message: sentence(error), unreachable, ..StepFailure::default() })
 }

@@ -126,14 +126,75 @@ async fn files_are_copied_between_snapshots() {
         sources: vec!["app".into()],
         destination: "code/".into(),
         workdir: "/root".into(),
+        origin: "the build context".into(),
+        ..CopyFiles::default()
     };
     link.order(step("st-1", Step::CopyFiles(copy.clone()))).await;
     let snapshot = link.until_ended("st-1").await.snapshot();
     assert_eq!(machine.read(&machine.tree(&snapshot), b"root/code/main.py"), "print()");
 
-    link.order(step("st-2", Step::CopyFiles(CopyFiles { sources: vec!["nothing".into()], ..copy }))).await;
+    let missing = CopyFiles { sources: vec!["nothing".into()], ..copy.clone() };
+    link.order(step("st-2", Step::CopyFiles(missing))).await;
     let story = link.until_ended("st-2").await;
-    assert!(failure(&story).message.contains("nothing"), "{story:?}");
+    assert!(failure(&story).message.contains("`nothing` is not in the build context"), "{story:?}");
+
+    let owned = CopyFiles { owner: "app".into(), mode: Some(0o600), ..copy.clone() };
+    link.order(step("st-3", Step::CopyFiles(owned))).await;
+    let tree = machine.tree(&link.until_ended("st-3").await.snapshot());
+    let metadata = tree.get(b"root/code/main.py").unwrap().metadata();
+    assert_eq!((metadata.uid, metadata.gid, metadata.mode), (1000, 1000, 0o600));
+
+    let unknown = CopyFiles { owner: "nobody-at-all".into(), ..copy };
+    link.order(step("st-4", Step::CopyFiles(unknown))).await;
+    let story = link.until_ended("st-4").await;
+    assert!(failure(&story).message.contains("`nobody-at-all`"), "{story:?}");
+    machine.stop(link).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archives_are_unpacked_where_that_is_asked_for() {
+    let (machine, link) = Machine::start().await;
+    let packing =
+        machine.command("mkdir /t && cd /t && echo hello > inner && tar -czf a.tgz inner && rm inner");
+    link.order(step("st-1", Step::RunCommand(packing))).await;
+    let packed = link.until_ended("st-1").await.snapshot();
+    let add = CopyFiles {
+        base: machine.image.to_string(),
+        context: packed.to_string(),
+        sources: vec!["t/a.tgz".into()],
+        destination: "/added/".into(),
+        workdir: "/".into(),
+        unpack: true,
+        ..CopyFiles::default()
+    };
+    link.order(step("st-2", Step::CopyFiles(add.clone()))).await;
+    let tree = machine.tree(&link.until_ended("st-2").await.snapshot());
+    assert_eq!(machine.read(&tree, b"added/inner"), "hello\n");
+
+    link.order(step("st-3", Step::CopyFiles(CopyFiles { unpack: false, ..add }))).await;
+    let tree = machine.tree(&link.until_ended("st-3").await.snapshot());
+    assert!(tree.get(b"added/a.tgz").is_some() && tree.get(b"added/inner").is_none());
+    machine.stop(link).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scratch_directories_begin_empty_and_are_not_kept() {
+    let (machine, link) = Machine::start().await;
+    let script = "ls -A /root/.cache /tmp; echo x > /root/.cache/x; echo y > /tmp/y; echo z > /kept";
+    let mut command = machine.command(script);
+    command.scratch = vec!["/root/.cache".into(), "/tmp".into()];
+    link.order(step("st-1", Step::RunCommand(command))).await;
+    let story = link.until_ended("st-1").await;
+    let tree = machine.tree(&story.snapshot());
+    assert_eq!(story.stdout, "/root/.cache:\n\n/tmp:\n");
+    assert!(tree.get(b"kept").is_some());
+    assert!(tree.get(b"root/.cache/x").is_none() && tree.get(b"tmp/y").is_none());
+
+    let mut command = machine.command("true");
+    command.scratch = vec!["relative".into()];
+    link.order(step("st-2", Step::RunCommand(command))).await;
+    assert!(failure(&link.until_ended("st-2").await).message.contains("`relative`"));
+    machine.assert_bare();
     machine.stop(link).await;
 }
 

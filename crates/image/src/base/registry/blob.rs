@@ -1,6 +1,6 @@
 //! A blob as it comes from the network, for code that reads and blocks.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -126,22 +126,4 @@ impl Read for Blob {
         buffer[..count].copy_from_slice(&self.chunk.split_to(count));
         Ok(count)
     }
-}
-
-/// The tar stream in a layer, whatever it is compressed with: the first bytes say more than media types.
-pub(super) fn decompressed<'a>(blob: &'a mut Blob) -> io::Result<Box<dyn Read + 'a>> {
-    const GZIP: &[u8] = &[0x1f, 0x8b];
-    const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-    let mut head = Vec::with_capacity(4);
-    blob.by_ref().take(4).read_to_end(&mut head)?;
-    let is_gzip = head.starts_with(GZIP);
-    let is_zstd = head.starts_with(ZSTD);
-    let whole = io::Cursor::new(head).chain(blob);
-    Ok(if is_gzip {
-        Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, whole)))
-    } else if is_zstd {
-        Box::new(zstd::stream::read::Decoder::new(whole)?)
-    } else {
-        Box::new(BufReader::with_capacity(1 << 16, whole))
-    })
 }

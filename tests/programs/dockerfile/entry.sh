@@ -1,0 +1,3 @@
+#!/bin/sh
+export ENTERED=yes
+exec "$@"

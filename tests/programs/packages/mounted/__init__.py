@@ -1,0 +1,1 @@
+from mounted.part import WHERE
