@@ -12,9 +12,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["proto"],
     )?;
     write_methods(&files)?;
-    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
+    tonic_prost_build::configure().bytes(".").skip_debug(HIDDEN).compile_fds(files)?;
     Ok(())
 }
+
+/// Messages that hold secrets. Their `Debug` is written by hand, in `src/hidden.rs`.
+const HIDDEN: [&str; 6] = [
+    ".modal.client.SecretGetOrCreateRequest",
+    ".modal.client.SecretUpdateRequest.Update",
+    ".homeport.record.v1.SecretValues",
+    ".homeport.worker.v1.StartTask",
+    ".homeport.worker.v1.RunCommand",
+    ".homeport.worker.v1.PullBase",
+];
 
 /// The names of the methods that the client's service declares, for those who must tell a call of
 /// an unknown method from any other.

@@ -41,3 +41,10 @@ for entry in "${versions[@]}"; do
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "modal==$version" ${beside:+"$beside"}
 done
+
+# What `Secret.from_dotenv` reads files with, which users install beside the client.
+for entry in "${versions[@]}"; do
+    python=.venvs/client-${entry%%=*}/bin/python
+    "$python" -c 'import dotenv' 2>/dev/null ||
+        "$python" -m pip install --quiet --disable-pip-version-check python-dotenv
+done

@@ -58,6 +58,9 @@ impl Control {
             if let Err(error) = control.registry.clear_app(&app_id).await {
                 tracing::error!(app = app_id, %error, "the records of the app could not be removed");
             }
+            if let Err(error) = control.secrets.delete_of_app(&app_id).await {
+                tracing::error!(app = app_id, %error, "the secrets of the app could not be removed");
+            }
             if let Err(error) = control.volumes.delete_of_app(&app_id).await {
                 tracing::error!(app = app_id, %error, "the Volumes of the app could not be removed");
             }

@@ -18,6 +18,7 @@ use tonic::Status;
 
 use crate::clock::Seconds;
 use crate::control::Control;
+use crate::wire::feature;
 
 /// Seconds for which a verified token isn't looked up again while nothing is written to the database.
 /// Where writes can't be seen, a revoked token works so much longer.
@@ -180,7 +181,8 @@ impl Control {
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, method, "an unknown method could not be noted"),
         }
-        Status::unimplemented(format!("this Homeport does not have {method} yet (client {client_version})"))
+        let what = feature(method).unwrap_or("what the client asks for is not there yet");
+        Status::unimplemented(format!("on this Homeport, {what} ({method}, client {client_version})"))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::auth::Trusted;
 use crate::builds::Builds;
 use crate::clock::{Clock, Seconds, SystemClock};
 use crate::durable::Durable;
+use crate::environments::Environments;
 use crate::ids::{Entropy, SystemEntropy};
 use crate::layers::ClientLayers;
 use crate::links::Links;
@@ -22,6 +23,7 @@ use crate::logs::Logs;
 use crate::network_files::NetworkFiles;
 use crate::registry::{Registry, RegistryError};
 use crate::scheduler::{Effect, Policy, Scheduler, StopSignal};
+use crate::secrets::Secrets;
 use crate::storage::Storage;
 use crate::volumes::{Retention, Volumes};
 
@@ -47,6 +49,8 @@ pub struct ControlOptions {
     pub models: Arc<dyn ModelCatalog>,
     /// Where the directories of network file systems are.
     pub network_files_dir: std::path::PathBuf,
+    /// The file with the key that seals secrets; made where nothing was sealed before.
+    pub secrets_key: std::path::PathBuf,
 }
 
 /// The control plane. Cheap to clone.
@@ -72,6 +76,8 @@ pub struct Inner {
     pub(crate) network_files: NetworkFiles,
     pub(crate) volumes: Arc<Volumes>,
     pub(crate) storage: Storage,
+    pub(crate) secrets: Secrets,
+    pub(crate) environments: Environments,
     scheduler: Mutex<Scheduler>,
     heartbeats: Mutex<HashMap<String, Seconds>>,
 }
@@ -112,8 +118,11 @@ impl Control {
         let first_entry = (clock.now() * 1e6) as u64;
         let network_files = NetworkFiles::load(meta.clone(), options.network_files_dir.clone()).await?;
         let lives = |app_id: &str| registry.app(app_id).is_some();
-        let volumes = Volumes::load(meta.clone(), Arc::clone(&store), Arc::clone(&clock), lives).await?;
+        let volumes = Volumes::load(meta.clone(), Arc::clone(&store), Arc::clone(&clock), &lives).await?;
         let volumes = volumes.with_retention(options.retention);
+        let key_path = options.secrets_key.clone();
+        let secrets = Secrets::load(meta.clone(), Arc::clone(&clock), key_path, lives).await?;
+        let environments = Environments::load(meta.clone()).await?;
         let control = Self(Arc::new(Inner {
             scheduler: Mutex::new(Scheduler::new(options.policy)),
             options,
@@ -132,6 +141,8 @@ impl Control {
             network_files,
             volumes: Arc::new(volumes),
             storage: Storage::default(),
+            secrets,
+            environments,
             heartbeats: Mutex::default(),
         }));
         control.resume().await?;
@@ -154,6 +165,10 @@ impl Control {
             self.refresh_pools(&app.id);
         }
         for call in self.durable.unfinished().await? {
+            // Bound functions come back when they are used.
+            if let Some(function) = self.registry.find_function(call.pool_id()).await? {
+                self.refresh_pool(&function);
+            }
             self.with_scheduler(|scheduler, now| call.restore(scheduler, now));
         }
         Ok(())
@@ -184,9 +199,10 @@ impl Control {
             last = now;
             self.with_scheduler(|scheduler, now| scheduler.tick(now));
             self.end_abandoned_apps();
-            self.forget_old_builds();
+            self.look_after_builds();
             self.end_abandoned_network_files().await;
             self.look_after_volumes();
+            self.look_after_results();
         }
     }
 
@@ -222,22 +238,14 @@ impl Control {
                 tracing::info!(app = app_id, "{text}");
                 self.logs.say(&app_id, &text, self.clock.now());
             }
-            Effect::SaveOutput { call_id, item } => {
+            Effect::SaveOutput { .. }
+            | Effect::SaveFailures { .. }
+            | Effect::ParkCall { .. }
+            | Effect::ForgetCall { .. } => {
                 let control = self.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = control.durable.save_output(&call_id, &item).await {
-                        tracing::warn!(call = call_id, %error, "an output could not be written");
-                    }
-                });
+                tokio::spawn(async move { control.durable.carry_out(effect).await });
             }
-            Effect::ForgetCall { call_id } => {
-                let control = self.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = control.durable.forget(&call_id).await {
-                        tracing::warn!(call = call_id, %error, "an old call could not be removed");
-                    }
-                });
-            }
+            Effect::Retired { function_id } => self.registry.set_aside(&function_id),
             Effect::AppQuiet { app_id } => {
                 let control = self.clone();
                 tokio::spawn(async move { control.finish_app(&app_id).await });

@@ -10,8 +10,10 @@ mod auth;
 mod builds;
 mod clock;
 mod control;
+mod deployments;
 mod dialect;
 mod durable;
+mod environments;
 mod functions;
 mod ids;
 mod launch;
@@ -24,8 +26,10 @@ mod page;
 mod registry;
 mod roots;
 pub mod scheduler;
+mod secrets;
 mod service;
 mod storage;
+mod validation;
 pub mod volumes;
 mod wire;
 
@@ -33,7 +37,6 @@ pub use clock::{Clock, Seconds, SystemClock};
 pub use control::{Control, ControlOptions};
 pub use registry::RegistryError;
 pub use scheduler::Policy;
-pub use service::RecentStart;
 pub use storage::{
     BoxedError, CheckEvent, CheckOptions, Checked, CollectOptions, CollectProgress, Collected, DiskUsage,
     ForgottenLayers, LayerCache, StorageError, Upkeep, UsageRow,

@@ -3,6 +3,8 @@
 //! Every record is in memory and, before a write returns, in the database. Records are replaced as
 //! a whole and never change in place, so readers hold what they read without a lock.
 
+mod bound;
+mod history;
 mod uses;
 
 use std::collections::{HashMap, HashSet};
@@ -16,6 +18,7 @@ use prost::Message as _;
 pub(crate) use uses::{Millis, Unused, millis};
 
 use crate::clock::Clock;
+use history::History;
 use uses::Uses;
 
 /// Why the registry could not be read or written.
@@ -35,6 +38,9 @@ pub enum RegistryError {
     /// The Volumes could not be read.
     #[error(transparent)]
     Volumes(#[from] crate::volumes::VolumeError),
+    /// The secrets could not be read.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::SecretError),
 }
 
 type Table<T> = RwLock<HashMap<String, Arc<T>>>;
@@ -48,6 +54,9 @@ pub struct Registry {
     classes: Table<rec::Class>,
     mounts: Table<rec::Mount>,
     images: Table<rec::Image>,
+    history: History,
+    /// Held while an app gets from one version to the next.
+    pub(crate) publishing: tokio::sync::Mutex<()>,
     uses: Uses,
 }
 
@@ -82,6 +91,9 @@ impl Registry {
             image_records.insert(row.id, Arc::new(record));
         }
         let mut functions: HashMap<String, Arc<rec::Function>> = load_kind(&meta, FUNCTION).await?;
+        for function in bound::kept_warm(&meta).await? {
+            functions.insert(function.id.clone(), Arc::new(function));
+        }
         let mut classes: HashMap<String, Arc<rec::Class>> = load_kind(&meta, CLASS).await?;
         // Objects of an app that ended just before a crash.
         let orphans: HashSet<String> = functions
@@ -98,12 +110,15 @@ impl Registry {
         let mounts: HashMap<String, Arc<rec::Mount>> = load_kind(&meta, MOUNT).await?;
         let is_known = |id: &str| image_records.contains_key(id) || mounts.contains_key(id);
         let uses = Uses::load(&meta, clock, is_known).await?;
+        let history = history::load(&meta, |app_id| app_records.contains_key(app_id)).await?;
         Ok(Self {
             apps: RwLock::new(app_records),
             functions: RwLock::new(functions),
             classes: RwLock::new(classes),
             mounts: RwLock::new(mounts),
             images: RwLock::new(image_records),
+            history,
+            publishing: tokio::sync::Mutex::default(),
             uses,
             meta,
         })
@@ -124,6 +139,19 @@ impl Registry {
         read(&self.apps).values().cloned().collect()
     }
 
+    /// The newest app that was deployed under `name` and has ended, as long as it is remembered.
+    pub fn ended_app(&self, name: &str, environment: &str) -> Option<Arc<rec::App>> {
+        read(&self.apps)
+            .values()
+            .filter(|app| {
+                app.name == name
+                    && app.environment == environment
+                    && matches!(app.state(), pb::AppState::Stopping | pb::AppState::Stopped)
+            })
+            .max_by(|a, b| a.deployed_at.total_cmp(&b.deployed_at))
+            .cloned()
+    }
+
     /// The app that is deployed under `name`. After a crash between a deployment and the stop of
     /// the one before there can be two: the newer one counts.
     pub fn deployed_app(&self, name: &str, environment: &str) -> Option<Arc<rec::App>> {
@@ -138,21 +166,14 @@ impl Registry {
 
     /// Writes an app.
     pub async fn put_app(&self, app: rec::App) -> Result<Arc<rec::App>, RegistryError> {
-        let row = apps::App {
-            id: app.id.clone(),
-            name: if app.name.is_empty() { app.description.clone() } else { app.name.clone() },
-            environment: app.environment.clone(),
-            state: app.state().as_str_name().to_owned(),
-            created_at: (app.created_at * 1000.0) as i64,
-            record: app.encode_to_vec(),
-        };
-        apps::put(&self.meta, &row).await?;
+        apps::put(&self.meta, &app_row(&app)).await?;
         Ok(insert(&self.apps, app.id.clone(), app))
     }
 
     /// Drops what belonged to an app that has ended; the app itself stays listed.
     pub async fn clear_app(&self, app_id: &str) -> Result<(), RegistryError> {
         objects::delete_by_app(&self.meta, app_id).await?;
+        self.forget_history(app_id).await?;
         write(&self.functions).retain(|_, function| function.app_id != app_id);
         write(&self.classes).retain(|_, class| class.app_id != app_id);
         Ok(())
@@ -220,6 +241,15 @@ impl Registry {
         read(&self.images).get(id).cloned()
     }
 
+    /// The newest image that was built by force in place of `id`.
+    pub fn image_in_place_of(&self, id: &str) -> Option<Arc<rec::Image>> {
+        let images = read(&self.images);
+        let forced = images.values().filter(|image| image.in_place_of == id);
+        let newest = forced.max_by(|a, b| a.built_at.total_cmp(&b.built_at)).cloned();
+        drop(images);
+        newest.and_then(|image| self.image(&image.id))
+    }
+
     /// Writes a finished image.
     pub async fn put_image(&self, image: rec::Image) -> Result<Arc<rec::Image>, RegistryError> {
         let row = images::Image {
@@ -241,14 +271,28 @@ impl Registry {
         app_id: &str,
         record: Vec<u8>,
     ) -> Result<(), RegistryError> {
-        let object = objects::Object {
-            id: id.to_owned(),
-            kind: kind.to_owned(),
-            app_id: app_id.to_owned(),
-            name: String::new(),
-            record,
-        };
-        Ok(objects::put(&self.meta, &object).await?)
+        Ok(objects::put(&self.meta, &object_row(kind, id, app_id, record)).await?)
+    }
+}
+
+fn app_row(app: &rec::App) -> apps::App {
+    apps::App {
+        id: app.id.clone(),
+        name: if app.name.is_empty() { app.description.clone() } else { app.name.clone() },
+        environment: app.environment.clone(),
+        state: app.state().as_str_name().to_owned(),
+        created_at: millis(app.created_at),
+        record: app.encode_to_vec(),
+    }
+}
+
+fn object_row(kind: &str, id: &str, app_id: &str, record: Vec<u8>) -> objects::Object {
+    objects::Object {
+        id: id.to_owned(),
+        kind: kind.to_owned(),
+        app_id: app_id.to_owned(),
+        name: String::new(),
+        record,
     }
 }
 
@@ -275,10 +319,10 @@ fn insert<T>(table: &Table<T>, id: String, record: T) -> Arc<T> {
 }
 
 // A table is only ever changed by one call on the map, so a panic elsewhere leaves it whole.
-fn read<T>(table: &Table<T>) -> RwLockReadGuard<'_, HashMap<String, Arc<T>>> {
+fn read<T>(table: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     table.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(table: &Table<T>) -> RwLockWriteGuard<'_, HashMap<String, Arc<T>>> {
+fn write<T>(table: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     table.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,22 +1,33 @@
 //! The client's API: each method only translates between messages and the parts that decide.
 
 mod app;
+mod app_info;
+mod autoscaler;
 mod blob;
 mod call;
+mod call_graph;
 mod class;
 mod container;
 mod deployment;
+mod environment;
 mod function;
+mod history;
 mod image;
 mod log;
 mod mount;
 mod network_file_system;
+mod output;
+mod refused;
+mod secret;
+mod stream;
+mod task;
 mod volume;
 mod volume_blocks;
 mod volume_edit;
 mod volume_files;
 mod volume_path;
 mod volume_upload;
+mod workspace;
 
 use std::pin::Pin;
 
@@ -28,7 +39,7 @@ use crate::auth::Caller;
 use crate::control::Control;
 use crate::registry::RegistryError;
 
-pub(crate) use app::environment;
+pub(crate) use refused::feature;
 
 /// An answer in parts.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -89,6 +100,12 @@ service! {
     unary {
         client_hello(()) -> pb::ClientHelloResponse;
         environment_get_or_create(pb::EnvironmentGetOrCreateRequest) -> pb::EnvironmentGetOrCreateResponse;
+        environment_create(pb::EnvironmentCreateRequest) -> ();
+        environment_delete(pb::EnvironmentDeleteRequest) -> ();
+        environment_list(()) -> pb::EnvironmentListResponse;
+        environment_update(pb::EnvironmentUpdateRequest) -> pb::EnvironmentListItem;
+        token_info_get(pb::TokenInfoGetRequest) -> pb::TokenInfoGetResponse;
+        workspace_name_lookup(()) -> pb::WorkspaceNameLookupResponse;
         app_create(pb::AppCreateRequest) -> pb::AppCreateResponse;
         app_fetch_logs(pb::AppFetchLogsRequest) -> pb::AppFetchLogsResponse;
         app_heartbeat(pb::AppHeartbeatRequest) -> ();
@@ -102,7 +119,16 @@ service! {
         app_set_objects(pb::AppSetObjectsRequest) -> ();
         app_deploy(pb::AppDeployRequest) -> pb::AppDeployResponse;
         app_publish(pb::AppPublishRequest) -> pb::AppPublishResponse;
+        app_deployment_history(pb::AppDeploymentHistoryRequest) -> pb::AppDeploymentHistoryResponse;
+        app_rollback(pb::AppRollbackRequest) -> pb::AppRollbackResponse;
+        app_rollover(pb::AppRolloverRequest) -> pb::AppRolloverResponse;
+        app_get_or_create(pb::AppGetOrCreateRequest) -> pb::AppGetOrCreateResponse;
+        app_get_info(pb::AppGetInfoRequest) -> pb::AppGetInfoResponse;
+        app_get_tags(pb::AppGetTagsRequest) -> pb::AppGetTagsResponse;
+        app_set_tags(pb::AppSetTagsRequest) -> ();
         task_list(pb::TaskListRequest) -> pb::TaskListResponse;
+        task_get_info(pb::TaskGetInfoRequest) -> pb::TaskGetInfoResponse;
+        container_stop(pb::ContainerStopRequest) -> pb::ContainerStopResponse;
         function_precreate(pb::FunctionPrecreateRequest) -> pb::FunctionPrecreateResponse;
         function_create(pb::FunctionCreateRequest) -> pb::FunctionCreateResponse;
         function_get(pb::FunctionGetRequest) -> pb::FunctionGetResponse;
@@ -110,10 +136,15 @@ service! {
         function_get_serialized(pb::FunctionGetSerializedRequest) -> pb::FunctionGetSerializedResponse;
         function_get_dynamic_concurrency(pb::FunctionGetDynamicConcurrencyRequest)
             -> pb::FunctionGetDynamicConcurrencyResponse;
+        function_update_scheduling_params(pb::FunctionUpdateSchedulingParamsRequest)
+            -> pb::FunctionUpdateSchedulingParamsResponse;
+        function_get_current_stats(pb::FunctionGetCurrentStatsRequest) -> pb::FunctionStats;
         class_create(pb::ClassCreateRequest) -> pb::ClassCreateResponse;
         class_get(pb::ClassGetRequest) -> pb::ClassGetResponse;
         function_map(pb::FunctionMapRequest) -> pb::FunctionMapResponse;
         function_put_inputs(pb::FunctionPutInputsRequest) -> pb::FunctionPutInputsResponse;
+        function_finish_inputs(pb::FunctionFinishInputsRequest) -> ();
+        function_get_call_graph(pb::FunctionGetCallGraphRequest) -> pb::FunctionGetCallGraphResponse;
         function_get_outputs(pb::FunctionGetOutputsRequest) -> pb::FunctionGetOutputsResponse;
         function_call_cancel(pb::FunctionCallCancelRequest) -> ();
         function_call_from_id(pb::FunctionCallFromIdRequest) -> pb::FunctionCallFromIdResponse;
@@ -127,7 +158,13 @@ service! {
         mount_batched_check_existence(pb::MountBatchedCheckExistenceRequest)
             -> pb::MountBatchedCheckExistenceResponse;
         mount_get_or_create(pb::MountGetOrCreateRequest) -> pb::MountGetOrCreateResponse;
+        image_from_id(pb::ImageFromIdRequest) -> pb::ImageFromIdResponse;
         image_get_or_create(pb::ImageGetOrCreateRequest) -> pb::ImageGetOrCreateResponse;
+        secret_delete(pb::SecretDeleteRequest) -> ();
+        secret_get_info(pb::SecretGetInfoRequest) -> pb::SecretGetInfoResponse;
+        secret_get_or_create(pb::SecretGetOrCreateRequest) -> pb::SecretGetOrCreateResponse;
+        secret_list(pb::SecretListRequest) -> pb::SecretListResponse;
+        secret_update(pb::SecretUpdateRequest) -> ();
         shared_volume_get_or_create(pb::SharedVolumeGetOrCreateRequest) -> pb::SharedVolumeGetOrCreateResponse;
         shared_volume_heartbeat(pb::SharedVolumeHeartbeatRequest) -> ();
         shared_volume_list(pb::SharedVolumeListRequest) -> pb::SharedVolumeListResponse;

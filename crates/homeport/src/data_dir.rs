@@ -6,6 +6,7 @@
 //! server.json      where it serves; there only while it does
 //! meta.db          names and facts; meta.lock is held while it is opened
 //! env-token.json   the token that `homeport env` prints, readable by its owner alone
+//! secrets.key      the key that seals secrets in meta.db, readable by its owner alone: a backup needs both
 //! store/           contents and trees
 //! blobs/           payloads on their way
 //! models/          what the hub has
@@ -119,6 +120,11 @@ impl DataDir {
     /// Directories of network file systems.
     pub(crate) fn network_files(&self) -> PathBuf {
         self.root.join("network-files")
+    }
+
+    /// The key that seals secrets.
+    pub(crate) fn secrets_key(&self) -> PathBuf {
+        self.root.join("secrets.key")
     }
 
     pub(crate) fn worker(&self) -> PathBuf {

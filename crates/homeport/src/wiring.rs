@@ -12,7 +12,7 @@ use homeport_image::{BaseOptions, Bases};
 use homeport_meta::Meta;
 use homeport_runtime::{Runtime, RuntimeOptions};
 use homeport_store::Store;
-use homeport_worker::{Worker, WorkerOptions};
+use homeport_worker::{ControlService, Worker, WorkerOptions};
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +20,8 @@ use crate::data_dir::{DataDir, url_of};
 use crate::settings::UpSettings;
 use crate::upkeep::upkeep;
 
-/// How long a blob is kept: as long as the result of a call may be asked for.
-const BLOB_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How much longer than the result of a call a blob is kept: it comes before the call's end.
+const BLOB_MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an upload may rest before it counts as given up.
 const UPLOAD_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The same for files that arrive in blocks, which go on where they were.
@@ -88,7 +88,11 @@ impl Ground {
         let blobs = Arc::new(BlobStore::open(BlobOptions::new(data_dir.blobs()), Arc::new(SystemTime::now))?);
         let models = Arc::new(DirectoryCatalog::open(&data_dir.models())?);
         let options = ControlOptions {
-            policy: Policy { gpu_fallback_cpu: settings.gpu_fallback.is_some(), ..Policy::default() },
+            policy: Policy {
+                gpu_fallback_cpu: settings.gpu_fallback.is_some(),
+                retention: settings.keep_results.as_secs_f64(),
+                ..Policy::default()
+            },
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
             worker_credential: credential.to_owned(),
             base_url: base_url.to_owned(),
@@ -96,6 +100,7 @@ impl Ground {
             gc_grace: settings.gc_grace,
             models: Arc::<DirectoryCatalog>::clone(&models),
             network_files_dir: data_dir.network_files(),
+            secrets_key: data_dir.secrets_key(),
         };
         let control = Control::open(options, meta.clone(), Arc::clone(&store), Arc::clone(&blobs)).await?;
         Ok(Ground { meta, store, blobs, models, control })
@@ -118,7 +123,7 @@ impl Parts {
             rand::rng().sample_iter(rand::distr::Alphanumeric).take(43).map(char::from).collect();
         let Ground { meta, store, blobs, models, control } =
             Ground::open(settings, &base_url, &credential).await?;
-        background.spawn(sweep_blobs(Arc::clone(&blobs), stop.clone()));
+        background.spawn(sweep_blobs(Arc::clone(&blobs), settings.keep_results + BLOB_MARGIN, stop.clone()));
         let hub = HubState { store: Arc::clone(&store), catalog: models, options: HubOptions::default() };
         background.spawn(control.clone().run(stop.clone()));
         background.spawn(control.clone().forget_old_uploads(stop.clone()));
@@ -134,24 +139,24 @@ impl Parts {
         }
         let bases = Arc::new(Bases::new(Arc::clone(&store), BaseOptions::new(data_dir.bases())));
         control.attach_upkeep(upkeep(&data_dir, Arc::clone(&fs), Arc::clone(&bases)));
+        let metrics = Metrics::default();
+        metrics.register(|registry| control.register_metrics(registry));
+        metrics.register(|registry| blobs.blocks().register_metrics(registry));
+        let router = Router::new()
+            .merge(homeport_gateway::content_router(Arc::clone(&blobs), Arc::clone(&store)))
+            .merge(homeport_gateway::router(blobs, metrics))
+            .merge(control.routes())
+            .merge(homeport_hub::router(hub));
         let mut options = WorkerOptions::new("local", base_url.clone(), credential, data_dir.worker());
+        options.control_service = Some(ControlService::new(router.clone()));
         options.network_files_dir = data_dir.network_files();
         options.background_commits = settings.commit_interval;
         let stop_worker = CancellationToken::new();
-        let contents = Arc::clone(&store);
         let worker = Worker::new(options, store, fs, Arc::clone(&runtime), bases)?;
         let worker = tokio::spawn(worker.run(stop_worker.clone()));
         // After the worker, which has claimed by now what an earlier run left of Volumes.
         background.spawn(control.clone().look_after_store(stop.clone()));
 
-        let metrics = Metrics::default();
-        metrics.register(|registry| control.register_metrics(registry));
-        metrics.register(|registry| blobs.blocks().register_metrics(registry));
-        let router = Router::new()
-            .merge(homeport_gateway::content_router(Arc::clone(&blobs), contents))
-            .merge(homeport_gateway::router(blobs, metrics))
-            .merge(control.routes())
-            .merge(homeport_hub::router(hub));
         tracing::info!(%base_url, "parts are open");
         Ok(Parts { meta, router, background, stop, control, worker, stop_worker, runtime })
     }
@@ -172,7 +177,7 @@ impl Parts {
     }
 }
 
-async fn sweep_blobs(blobs: Arc<BlobStore>, stop: CancellationToken) {
+async fn sweep_blobs(blobs: Arc<BlobStore>, age: Duration, stop: CancellationToken) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {
@@ -180,7 +185,7 @@ async fn sweep_blobs(blobs: Arc<BlobStore>, stop: CancellationToken) {
             _ = interval.tick() => {}
         }
         let (blobs, sweeping) = (Arc::clone(&blobs), Arc::clone(&blobs));
-        match tokio::task::spawn_blocking(move || blobs.sweep(BLOB_AGE, UPLOAD_AGE)).await {
+        match tokio::task::spawn_blocking(move || blobs.sweep(age, UPLOAD_AGE)).await {
             Ok(Ok(swept)) if swept.blobs + swept.uploads > 0 => {
                 tracing::info!(blobs = swept.blobs, uploads = swept.uploads, "swept blobs");
             }

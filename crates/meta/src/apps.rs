@@ -1,6 +1,8 @@
 //! Apps: programs that were run or deployed.
 
-use sqlx::FromRow;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, FromRow};
 
 use crate::database::{Context, Meta, Result};
 
@@ -25,6 +27,11 @@ pub struct App {
 
 /// Inserts or replaces an app.
 pub async fn put(meta: &Meta, app: &App) -> Result<()> {
+    upsert(app).execute(&meta.pool).await.context(|| format!("write app {}", app.id))?;
+    Ok(())
+}
+
+pub(crate) fn upsert(app: &App) -> Query<'_, Any, AnyArguments<'_>> {
     sqlx::query(
         "INSERT INTO apps (id, name, environment, state, created_at, record) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, environment = excluded.environment, \
@@ -36,10 +43,6 @@ pub async fn put(meta: &Meta, app: &App) -> Result<()> {
     .bind(&app.state)
     .bind(app.created_at)
     .bind(&app.record)
-    .execute(&meta.pool)
-    .await
-    .context(|| format!("write app {}", app.id))?;
-    Ok(())
 }
 
 /// The app with this id.

@@ -1,5 +1,5 @@
 //! Names and facts of a Homeport in SQL: tokens, apps and what they are made of, images, build steps,
-//! calls, models, Volumes.
+//! calls, models, Volumes, secrets.
 //!
 //! Each table has a module of plain functions that take a [`Meta`]; each function is one statement or one
 //! transaction. Columns exist only where a lookup needs them: the rest of a row is a `record`, bytes
@@ -11,6 +11,8 @@
 pub mod apps;
 pub mod blocks;
 pub mod calls;
+pub mod deployments;
+pub mod environments;
 pub mod files;
 pub mod idempotency;
 pub mod images;
@@ -18,6 +20,7 @@ pub mod inputs;
 pub mod models;
 pub mod objects;
 pub mod outputs;
+pub mod secrets;
 pub mod steps;
 pub mod tokens;
 pub mod unknown_methods;

@@ -1,6 +1,8 @@
 //! Objects: functions, classes, mounts and whatever else an app is made of, kept apart by `kind`.
 
-use sqlx::FromRow;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, FromRow};
 
 use crate::database::{Context, Meta, Result};
 
@@ -34,21 +36,22 @@ pub async fn put_all(meta: &Meta, objects: &[Object]) -> Result<()> {
     };
     let mut transaction = meta.pool.begin().await.context(what)?;
     for object in objects {
-        sqlx::query(
-            "INSERT INTO objects (id, kind, app_id, name, record) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, app_id = excluded.app_id, \
-             name = excluded.name, record = excluded.record",
-        )
-        .bind(&object.id)
-        .bind(&object.kind)
-        .bind(&object.app_id)
-        .bind(&object.name)
-        .bind(&object.record)
-        .execute(&mut *transaction)
-        .await
-        .context(what)?;
+        upsert(object).execute(&mut *transaction).await.context(what)?;
     }
     transaction.commit().await.context(what)
+}
+
+pub(crate) fn upsert(object: &Object) -> Query<'_, Any, AnyArguments<'_>> {
+    sqlx::query(
+        "INSERT INTO objects (id, kind, app_id, name, record) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, app_id = excluded.app_id, \
+         name = excluded.name, record = excluded.record",
+    )
+    .bind(&object.id)
+    .bind(&object.kind)
+    .bind(&object.app_id)
+    .bind(&object.name)
+    .bind(&object.record)
 }
 
 /// The object with this id.

@@ -9,25 +9,29 @@ use crate::database::{Context, Meta, Result};
 pub struct Output {
     /// Call it belongs to, which must exist.
     pub call_id: String,
-    /// Number within the call, rising in the order of arrival.
+    /// The place of its input in the call.
     pub entry: i64,
     /// The rest, in the caller's encoding.
     pub record: Vec<u8>,
 }
 
-/// Inserts or replaces an output.
-pub async fn put(meta: &Meta, output: &Output) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO outputs (call_id, entry, record) VALUES ($1, $2, $3) \
-         ON CONFLICT (call_id, entry) DO UPDATE SET record = excluded.record",
-    )
-    .bind(&output.call_id)
-    .bind(output.entry)
-    .bind(&output.record)
-    .execute(&meta.pool)
-    .await
-    .context(|| format!("write output {} of call {}", output.entry, output.call_id))?;
-    Ok(())
+/// Inserts outputs in one transaction. One that is there stays as it is: the first one counts.
+pub async fn put_all(meta: &Meta, outputs: &[Output]) -> Result<()> {
+    let what = || format!("write {} outputs", outputs.len());
+    let mut transaction = meta.pool.begin().await.context(what)?;
+    for output in outputs {
+        sqlx::query(
+            "INSERT INTO outputs (call_id, entry, record) VALUES ($1, $2, $3) \
+             ON CONFLICT (call_id, entry) DO NOTHING",
+        )
+        .bind(&output.call_id)
+        .bind(output.entry)
+        .bind(&output.record)
+        .execute(&mut *transaction)
+        .await
+        .context(what)?;
+    }
+    transaction.commit().await.context(what)
 }
 
 /// Outputs of a call with a number greater than `after`, in order.

@@ -91,23 +91,63 @@ async fn callers_with_one_cache_key_get_one_image_even_at_the_same_time() {
     assert_eq!(images::find(&meta, "key").await.unwrap().unwrap().id, ids[0]);
 }
 
-#[tokio::test]
-async fn a_call_takes_its_inputs_and_outputs_with_it() {
-    let (_dir, meta) = open().await;
-    let call = calls::Call {
-        id: "fc-1".into(),
+fn call(id: &str) -> calls::Call {
+    calls::Call {
+        id: id.into(),
         function_id: "fu-1".into(),
         state: "open".into(),
         created_at: 5,
+        finished_at: 0,
         record: vec![],
-    };
-    let input = |id: &str, idx| inputs::Input { id: id.into(), call_id: "fc-1".into(), idx, record: vec![7] };
-    calls::put_with_inputs(&meta, &call, &[input("in-2", 1), input("in-1", 0)]).await.unwrap();
-    for entry in 1..=3 {
-        outputs::put(&meta, &outputs::Output { call_id: "fc-1".into(), entry, record: vec![] })
-            .await
-            .unwrap();
     }
+}
+
+fn input(id: &str, idx: i64) -> inputs::Input {
+    inputs::Input { id: id.into(), call_id: "fc-1".into(), idx, failures: 0, record: vec![7] }
+}
+
+#[tokio::test]
+async fn a_call_is_over_when_each_input_has_its_output_and_results_go_before_the_call() {
+    let (_dir, meta) = open().await;
+    calls::put_with_inputs(&meta, &call("fc-1"), &[input("in-1", 0)]).await.unwrap();
+    inputs::add(&meta, "fc-1", "open", &[input("in-2", 1)]).await.unwrap();
+    let output = |entry, record| outputs::Output { call_id: "fc-1".into(), entry, record };
+    outputs::put_all(&meta, &[output(0, vec![1])]).await.unwrap();
+    assert!(!calls::finish(&meta, "fc-1", "open", "done", 1000).await.unwrap());
+    outputs::put_all(&meta, &[output(0, vec![2]), output(1, vec![])]).await.unwrap();
+    let first = outputs::list_by_call(&meta, "fc-1", -1).await.unwrap().remove(0);
+    assert_eq!(first.record, vec![1], "the first output counts");
+    assert!(calls::finish(&meta, "fc-1", "open", "done", 1000).await.unwrap());
+
+    assert_eq!(calls::expire(&meta, "done", "expired", 1000).await.unwrap(), 0);
+    assert_eq!(calls::expire(&meta, "done", "expired", 1001).await.unwrap(), 1);
+    assert_eq!(calls::get(&meta, "fc-1").await.unwrap().unwrap().state, "expired");
+    assert_eq!(outputs::list_by_call(&meta, "fc-1", -1).await.unwrap(), []);
+    assert_eq!(inputs::list_by_call(&meta, "fc-1").await.unwrap(), []);
+    assert_eq!(calls::delete_before(&meta, "expired", 1001).await.unwrap(), 1);
+    assert_eq!(calls::get(&meta, "fc-1").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_input_that_comes_later_opens_its_call_again_and_keeps_its_failures() {
+    let (_dir, meta) = open().await;
+    calls::put(&meta, &call("fc-1")).await.unwrap();
+    assert!(calls::finish(&meta, "fc-1", "open", "done", 1000).await.unwrap());
+    inputs::add(&meta, "fc-1", "open", &[input("in-1", 0)]).await.unwrap();
+    assert_eq!(calls::get(&meta, "fc-1").await.unwrap().unwrap().state, "open");
+    inputs::set_failures(&meta, "in-1", 3).await.unwrap();
+    // The client repeats its request.
+    inputs::add(&meta, "fc-1", "open", &[input("in-1", 0)]).await.unwrap();
+    assert_eq!(inputs::get(&meta, "in-1").await.unwrap().unwrap().failures, 3);
+}
+
+#[tokio::test]
+async fn a_call_takes_its_inputs_and_outputs_with_it() {
+    let (_dir, meta) = open().await;
+    let call = call("fc-1");
+    calls::put_with_inputs(&meta, &call, &[input("in-2", 1), input("in-1", 0)]).await.unwrap();
+    let output = |entry| outputs::Output { call_id: "fc-1".into(), entry, record: vec![] };
+    outputs::put_all(&meta, &[output(1), output(2), output(3)]).await.unwrap();
     let ids: Vec<_> = inputs::list_by_call(&meta, "fc-1").await.unwrap().into_iter().map(|i| i.id).collect();
     assert_eq!(ids, ["in-1", "in-2"]);
     assert_eq!(outputs::list_by_call(&meta, "fc-1", 1).await.unwrap().len(), 2);
@@ -121,8 +161,8 @@ async fn a_call_takes_its_inputs_and_outputs_with_it() {
 #[tokio::test]
 async fn an_input_without_its_call_is_refused() {
     let (_dir, meta) = open().await;
-    let orphan = inputs::Input { id: "in-1".into(), call_id: "fc-none".into(), idx: 0, record: vec![] };
-    inputs::put_all(&meta, &[orphan]).await.unwrap_err();
+    let orphan = inputs::Input { call_id: "fc-none".into(), ..input("in-1", 0) };
+    inputs::add(&meta, "fc-none", "open", &[orphan]).await.unwrap_err();
 }
 
 #[tokio::test]

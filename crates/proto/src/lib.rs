@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
+mod hidden;
+
 // The modules mirror the packages, because generated code refers to its neighbours by path.
 mod package {
     pub mod modal {

@@ -6,14 +6,14 @@ use homeport_proto::record as rec;
 use tonic::Status;
 
 use super::{AdminService, Answers};
+use crate::environments::or_default;
 use crate::volumes::{DiffEntry, DiffKind, LogEntry, Settings};
-use crate::wire::environment;
 
 impl AdminService {
     /// The Volume of this name; of this id, which ephemeral ones have in place of a name.
     pub(super) fn volume(&self, name: &str, environment_name: &str) -> Result<String, Status> {
         let volumes = self.0.volumes();
-        match volumes.named(name, &environment(environment_name)) {
+        match volumes.named(name, &or_default(environment_name)) {
             Ok(volume) => Ok(volume.id.clone()),
             Err(unknown) => match volumes.find(name) {
                 Ok(volume) => Ok(volume.id.clone()),
@@ -28,7 +28,7 @@ impl AdminService {
     ) -> Result<pb::VolumeListResponse, Status> {
         let volumes = self.0.volumes();
         let mut listed = Vec::new();
-        for volume in volumes.list(&environment(&request.environment)) {
+        for volume in volumes.list(&or_default(&request.environment)) {
             // One that is deleted meanwhile is not there any more.
             let Ok(head) = volumes.head(&volume.id) else { continue };
             listed.push(pb::VolumeSummary {

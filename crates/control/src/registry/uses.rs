@@ -98,12 +98,20 @@ impl Registry {
         read(&self.mounts).values().cloned().collect()
     }
 
-    /// The images and mounts that functions of living apps need.
+    /// The images and mounts that functions of living apps need, now, when they are published next, and in the
+    /// versions that can come back.
     pub(crate) fn needed(&self) -> HashSet<String> {
         let all: Vec<_> = read(&self.functions).values().cloned().collect();
+        let staged = all.iter().filter_map(|function| {
+            let staged = function.staged.clone()?;
+            Some(rec::Function { definition: staged.definition, data: staged.data, ..Default::default() })
+        });
+        let staged: Vec<_> = staged.collect();
+        let earlier = self.earlier_functions();
+        let earlier = earlier.iter().flat_map(|deployment| &deployment.functions);
         let mut needed = HashSet::new();
-        for function in all {
-            if let Some(definition) = functions::definition(self, &function) {
+        for function in all.iter().map(AsRef::as_ref).chain(&staged).chain(earlier) {
+            if let Some(definition) = functions::definition(self, function) {
                 needed.insert(definition.image_id);
                 needed.extend(definition.mount_ids);
             }

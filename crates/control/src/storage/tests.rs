@@ -67,6 +67,7 @@ impl Place {
             gc_grace: Duration::from_secs(3600),
             models: Arc::<DirectoryCatalog>::clone(&models),
             network_files_dir: dir.path().join("network"),
+            secrets_key: dir.path().join("secrets.key"),
         };
         let meta = Meta::open(dir.path()).await.unwrap();
         let control = Control::open_at(options, meta, Arc::clone(&store), blobs, Arc::<Hand>::clone(&clock))

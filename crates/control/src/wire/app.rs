@@ -1,4 +1,4 @@
-//! The first hello, environments, and the life of apps.
+//! The first hello, and the life of apps.
 
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
@@ -9,13 +9,6 @@ use crate::auth::Caller;
 use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::ids;
-
-/// The environment of those who name none.
-const DEFAULT_ENVIRONMENT: &str = "main";
-
-pub(crate) fn environment(name: &str) -> String {
-    if name.is_empty() { DEFAULT_ENVIRONMENT.to_owned() } else { name.to_owned() }
-}
 
 impl Control {
     pub(super) async fn client_hello(
@@ -29,25 +22,6 @@ impl Control {
         Ok(pb::ClientHelloResponse {
             image_builder_version: Dialect::of(&caller.client_version).builder_version.to_owned(),
             ..Default::default()
-        })
-    }
-
-    pub(super) async fn environment_get_or_create(
-        &self,
-        caller: &Caller,
-        request: pb::EnvironmentGetOrCreateRequest,
-    ) -> Result<pb::EnvironmentGetOrCreateResponse, Status> {
-        let name = environment(&request.deployment_name);
-        Ok(pb::EnvironmentGetOrCreateResponse {
-            environment_id: ids::derived("en", &[name.as_bytes()]),
-            metadata: Some(pb::EnvironmentMetadata {
-                name,
-                settings: Some(pb::EnvironmentSettings {
-                    image_builder_version: Dialect::of(&caller.client_version).builder_version.to_owned(),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }),
         })
     }
 
@@ -69,7 +43,7 @@ impl Control {
             let app = rec::App {
                 id: app_id.clone(),
                 description: request.description,
-                environment: environment(&request.environment_name),
+                environment: self.environment(&request.environment_name)?,
                 state: request.app_state,
                 created_at: self.clock.now(),
                 tags: request.tags,
@@ -112,11 +86,14 @@ impl Control {
         Ok(())
     }
 
-    pub(super) async fn app_stop(&self, _: &Caller, request: pb::AppStopRequest) -> Result<(), Status> {
-        if self.registry.app(&request.app_id).is_none() {
-            return Err(missing("app", &request.app_id));
+    pub(super) async fn app_stop(&self, caller: &Caller, request: pb::AppStopRequest) -> Result<(), Status> {
+        let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
+        if !matches!(app.state(), pb::AppState::Stopping | pb::AppState::Stopped) {
+            let stopped_by = self.who(caller).await?;
+            self.registry.put_app(rec::App { stopped_by, ..(*app).clone() }).await?;
+            self.stop_app(&app.id).await?;
         }
-        Ok(self.stop_app(&request.app_id).await?)
+        Ok(())
     }
 
     pub(super) async fn app_list(
@@ -124,7 +101,7 @@ impl Control {
         _: &Caller,
         request: pb::AppListRequest,
     ) -> Result<pb::AppListResponse, Status> {
-        let environment = environment(&request.environment_name);
+        let environment = self.environment(&request.environment_name)?;
         let mut apps: Vec<_> =
             self.registry.apps().into_iter().filter(|app| app.environment == environment).collect();
         apps.sort_by(|a, b| b.created_at.total_cmp(&a.created_at));
@@ -138,39 +115,10 @@ impl Control {
                 stopped_at: app.stopped_at,
                 n_running_tasks: self.running_tasks(&app.id),
                 name: app.name.clone(),
-                // Older clients read this number as another type: it stays unset.
-                metadata: None,
+                // Older clients have a number in this place, and skip what is none.
+                metadata: Some(self.app_metadata(app)),
             })
             .collect();
         Ok(pb::AppListResponse { apps })
-    }
-
-    pub(super) async fn task_list(
-        &self,
-        _: &Caller,
-        request: pb::TaskListRequest,
-    ) -> Result<pb::TaskListResponse, Status> {
-        let environment = environment(&request.environment_name);
-        let tasks = self.with_scheduler(|scheduler, _| {
-            scheduler
-                .live_tasks()
-                .filter(|task| request.app_id.is_empty() || task.app_id == request.app_id)
-                .map(|task| (task.id.clone(), task.app_id.clone(), task.created))
-                .collect::<Vec<_>>()
-        });
-        let tasks = tasks
-            .into_iter()
-            .filter_map(|(task_id, app_id, started_at)| {
-                let app = self.registry.app(&app_id)?;
-                (app.environment == environment).then(|| pb::TaskStats {
-                    task_id,
-                    app_id,
-                    app_description: app.description.clone(),
-                    started_at,
-                    enqueued_at: started_at,
-                })
-            })
-            .collect();
-        Ok(pb::TaskListResponse { tasks })
     }
 }

@@ -24,8 +24,9 @@ impl Control {
             app_id: request.app_id,
             function_id,
             methods: request.methods,
+            ..Default::default()
         };
-        let class = self.registry.put_class(class).await?;
+        let class = self.define_class(class).await?;
         Ok(pb::ClassCreateResponse { class_id, handle_metadata: Some(self.class_handle(&class)) })
     }
 

@@ -6,10 +6,10 @@ use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use tonic::Status;
 
-use super::app::environment;
 use super::missing;
 use crate::auth::{Caller, Identity};
 use crate::control::Control;
+use crate::deployments::NewDeployment;
 
 impl Control {
     pub(super) async fn app_get_by_deployment_name(
@@ -17,13 +17,17 @@ impl Control {
         _: &Caller,
         request: pb::AppGetByDeploymentNameRequest,
     ) -> Result<pb::AppGetByDeploymentNameResponse, Status> {
-        let environment = environment(&request.environment_name);
-        let app = self.registry.deployed_app(&request.name, &environment);
+        let environment = self.environment(&request.environment_name)?;
+        let deployed = self.registry.deployed_app(&request.name, &environment);
+        // One that was stopped is still asked for: its log, its history.
+        let ended = || self.registry.ended_app(&request.name, &environment);
+        let previous = if deployed.is_none() { ended() } else { None };
+        let id = |app: &Option<Arc<rec::App>>| app.as_ref().map(|app| app.id.clone()).unwrap_or_default();
         Ok(pb::AppGetByDeploymentNameResponse {
-            app_id: app.as_ref().map(|app| app.id.clone()).unwrap_or_default(),
+            app_id: id(&deployed),
+            previous_app_id: id(&previous),
             environment_name: environment,
-            lifecycle: app.map(|app| lifecycle(&app)),
-            ..Default::default()
+            lifecycle: deployed.or(previous).map(|app| self.lifecycle(&app)),
         })
     }
 
@@ -33,7 +37,7 @@ impl Control {
         request: pb::AppGetLifecycleRequest,
     ) -> Result<pb::AppGetLifecycleResponse, Status> {
         let app = self.registry.app(&request.app_id).ok_or_else(|| missing("app", &request.app_id))?;
-        Ok(pb::AppGetLifecycleResponse { lifecycle: Some(lifecycle(&app)) })
+        Ok(pb::AppGetLifecycleResponse { lifecycle: Some(self.lifecycle(&app)) })
     }
 
     pub(super) async fn app_get_objects(
@@ -70,7 +74,7 @@ impl Control {
 
     /// The app `id` to be changed: one that was stopped, by somebody or because its client fell
     /// silent, doesn't come back.
-    fn open_app(&self, id: &str) -> Result<rec::App, Status> {
+    pub(super) fn open_app(&self, id: &str) -> Result<rec::App, Status> {
         let app = self.registry.app(id).ok_or_else(|| missing("app", id))?;
         match app.state() {
             pb::AppState::Stopping | pb::AppState::Stopped => {
@@ -82,7 +86,7 @@ impl Control {
 
     /// The app that is deployed under a name, for those who look something up in it.
     pub(super) fn deployed_app(&self, name: &str, environment_name: &str) -> Result<Arc<rec::App>, Status> {
-        let environment = environment(environment_name);
+        let environment = self.environment(environment_name)?;
         self.registry.deployed_app(name, &environment).ok_or_else(|| {
             Status::not_found(format!("no app `{name}` is deployed in environment `{environment}`"))
         })
@@ -105,100 +109,73 @@ impl Control {
         _: &Caller,
         request: pb::AppSetObjectsRequest,
     ) -> Result<(), Status> {
+        let _turn = self.registry.publishing.lock().await;
         let mut app = self.open_app(&request.app_id)?;
-        let (functions, classes) =
+        let (function_ids, class_ids) =
             request.indexed_object_ids.into_iter().partition(|(_, id)| id.starts_with("fu-"));
-        app.function_ids = functions;
-        app.class_ids = classes;
-        self.tie_classes(&app).await?;
-        let app = self.registry.put_app(app).await?;
-        if request.new_app_state != 0 {
-            self.set_app_state(&app.id, state(request.new_app_state)?).await?;
+        if app.state() == pb::AppState::Deployed {
+            // The deployment follows, and with it all changes at once.
+            app.staged = Some(rec::StagedObjects { function_ids, class_ids });
+            self.registry.put_app(app).await?;
+            return Ok(());
         }
-        self.refresh_pools(&app.id);
+        app.function_ids = function_ids;
+        app.class_ids = class_ids;
+        let app_id = app.id.clone();
+        self.publish(app).await?;
+        if request.new_app_state != 0 {
+            self.set_app_state(&app_id, state(request.new_app_state)?).await?;
+        }
         Ok(())
     }
 
     pub(super) async fn app_deploy(
         &self,
-        _: &Caller,
+        caller: &Caller,
         request: pb::AppDeployRequest,
     ) -> Result<pb::AppDeployResponse, Status> {
-        self.deploy(self.open_app(&request.app_id)?, &request.name).await?;
+        let _turn = self.registry.publishing.lock().await;
+        let mut app = self.open_app(&request.app_id)?;
+        if let Some(staged) = app.staged.take() {
+            app.function_ids = staged.function_ids;
+            app.class_ids = staged.class_ids;
+        }
+        let new = self.new_deployment(caller, &request.name, pb::DeploymentType::Standard).await?;
+        self.deploy(app, NewDeployment { tag: request.tag, ..new }).await?;
         Ok(pb::AppDeployResponse { url: self.app_url(&request.app_id) })
     }
 
     pub(super) async fn app_publish(
         &self,
-        _: &Caller,
+        caller: &Caller,
         request: pb::AppPublishRequest,
     ) -> Result<pb::AppPublishResponse, Status> {
+        if request.staged {
+            return Err(Status::failed_precondition(
+                "this Homeport has no staged deployments yet: deploy the app, and roll it back if need be",
+            ));
+        }
+        let _turn = self.registry.publishing.lock().await;
         let mut app = self.open_app(&request.app_id)?;
         let state = state(request.app_state)?;
         app.function_ids = request.function_ids;
         app.class_ids = request.class_ids;
         app.tags.extend(request.tags);
         let app_id = app.id.clone();
-        self.tie_classes(&app).await?;
         let mut deployed_at = 0.0;
         if state == pb::AppState::Deployed {
-            deployed_at = self.deploy(app, &request.name).await?;
+            let new = self.new_deployment(caller, &request.name, pb::DeploymentType::Standard).await?;
+            let (tag, commit_info) = (request.deployment_tag, request.commit_info);
+            deployed_at = self.deploy(app, NewDeployment { tag, commit_info, ..new }).await?;
         } else {
-            self.registry.put_app(app).await?;
+            self.publish(app).await?;
             self.set_app_state(&app_id, state).await?;
         }
-        self.refresh_pools(&app_id);
         Ok(pb::AppPublishResponse { url: self.app_url(&app_id), deployed_at, ..Default::default() })
-    }
-
-    /// Writes an app under its name, all of the deployment in one row. Another app of that name is
-    /// replaced. Answers with the time.
-    async fn deploy(&self, mut app: rec::App, name: &str) -> Result<f64, Status> {
-        if name.is_empty() {
-            return Err(Status::invalid_argument("an app is deployed under a name; none was given"));
-        }
-        let previous = self.registry.deployed_app(name, &app.environment);
-        name.clone_into(&mut app.name);
-        app.set_state(pb::AppState::Deployed);
-        app.deployed_at = self.clock.now();
-        app.version += 1;
-        let app = self.registry.put_app(app).await?;
-        self.forget_heartbeat(&app.id);
-        if let Some(previous) = previous
-            && previous.id != app.id
-        {
-            self.stop_app(&previous.id).await?;
-        }
-        Ok(app.deployed_at)
-    }
-
-    /// Clients that name no function in their classes mean the one that is published as `NAME.*`.
-    async fn tie_classes(&self, app: &rec::App) -> Result<(), Status> {
-        for (tag, class_id) in &app.class_ids {
-            let Some(function_id) = app.function_ids.get(&format!("{tag}.*")) else { continue };
-            let Some(class) = self.registry.class(class_id) else { continue };
-            if class.function_id != *function_id {
-                let mut class = (*class).clone();
-                class.function_id.clone_from(function_id);
-                self.registry.put_class(class).await?;
-            }
-        }
-        Ok(())
     }
 }
 
 fn state(number: i32) -> Result<pb::AppState, Status> {
     pb::AppState::try_from(number)
         .map_err(|_| Status::invalid_argument(format!("{number} is no state of an app")))
-}
-
-fn lifecycle(app: &rec::App) -> pb::AppLifecycle {
-    pb::AppLifecycle {
-        app_state: app.state,
-        created_at: app.created_at,
-        deployed_at: app.deployed_at,
-        version: app.version,
-        stopped_at: app.stopped_at,
-        ..Default::default()
-    }
 }

@@ -7,7 +7,6 @@ use rustix::fs::FileType;
 use std::io::Read as _;
 use tonic::Status;
 
-use super::app::environment;
 use super::{Answers, missing};
 use crate::auth::Caller;
 use crate::control::Control;
@@ -27,7 +26,7 @@ impl Control {
     ) -> Result<pb::SharedVolumeGetOrCreateResponse, Status> {
         use pb::ObjectCreationType as Creation;
         let creation = request.object_creation_type();
-        let environment = environment(&request.environment_name);
+        let environment = self.environment(&request.environment_name)?;
         let name = request.deployment_name;
         if matches!(creation, Creation::Ephemeral | Creation::AnonymousOwnedByApp) {
             let id = self.new_id(caller, "sv", b"ephemeral");
@@ -85,7 +84,7 @@ impl Control {
         _: &Caller,
         request: pb::SharedVolumeListRequest,
     ) -> Result<pb::SharedVolumeListResponse, Status> {
-        let environment_name = environment(&request.environment_name);
+        let environment_name = self.environment(&request.environment_name)?;
         let items = self.network_files.list(&environment_name);
         let items = items.iter().map(|record| pb::SharedVolumeListItem {
             label: record.name.clone(),

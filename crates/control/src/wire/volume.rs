@@ -4,7 +4,6 @@ use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use tonic::Status;
 
-use super::app::environment;
 use crate::auth::{Caller, Identity};
 use crate::control::Control;
 use crate::volumes::{NewVolume, VolumeError, metadata};
@@ -19,7 +18,7 @@ impl Control {
         let creation = pb::ObjectCreationType::try_from(request.object_creation_type).map_err(|_| {
             Status::invalid_argument("the request asks for an unknown way to create a Volume")
         })?;
-        let environment = environment(&request.environment_name);
+        let environment = self.environment(&request.environment_name)?;
         let api_version = match request.version() {
             pb::VolumeFsVersion::V2 => pb::VolumeFsVersion::V2,
             // Every client knows the methods of the first version.
@@ -100,7 +99,7 @@ impl Control {
         _: &Caller,
         request: pb::VolumeListRequest,
     ) -> Result<pb::VolumeListResponse, Status> {
-        let environment_name = environment(&request.environment_name);
+        let environment_name = self.environment(&request.environment_name)?;
         let page = request.pagination.unwrap_or_default();
         let most = usize::try_from(page.max_objects).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let before = if page.created_before > 0.0 { page.created_before } else { f64::MAX };

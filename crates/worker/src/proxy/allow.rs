@@ -76,10 +76,14 @@ const METHODS: &[&str] = &[
     "VolumeRemoveFile2",
 ];
 
-/// Whether a gRPC request for `path` passes.
+/// Whether a gRPC request for `path` passes. A method that control doesn't have passes too: control says in words of
+/// the user what it is that isn't there.
 pub(super) fn grpc(scope: Scope, path: &str) -> bool {
     scope == Scope::Task
-        && path.strip_prefix(SERVICE).is_some_and(|method| METHODS.binary_search(&method).is_ok())
+        && path.strip_prefix(SERVICE).is_some_and(|method| {
+            METHODS.binary_search(&method).is_ok()
+                || !method.is_empty() && !homeport_proto::CLIENT_METHODS.contains(&method)
+        })
 }
 
 /// Whether any other request passes: signed blob URLs, and reading from the hub.

@@ -59,6 +59,7 @@ impl Server {
             gc_grace: Duration::from_secs(3600),
             models: Arc::new(NoModels),
             network_files_dir: place.dir.path().join("network"),
+            secrets_key: place.dir.path().join("secrets.key"),
         };
         let blobs = Arc::new(BlobStore::open(blobs, Arc::new(SystemTime::now)).unwrap());
         let control =
