@@ -119,6 +119,12 @@ pub enum BenchError {
     /// The client did not end.
     #[error("the client did not end within {0} s and was killed")]
     ClientStuck(u64),
+    /// The bare server did not start.
+    #[error("the bare server of the floor did not start: {0}")]
+    NoEcho(String),
+    /// The options leave nothing to measure.
+    #[error("nothing was measured: give at least one round, one call and one input")]
+    NothingMeasured,
     /// The server's records cannot be had.
     #[error("cannot get `{url}`: {reason}")]
     Server {

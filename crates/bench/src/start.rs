@@ -12,16 +12,17 @@ pub(crate) mod report;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::BenchError;
+use crate::client::ClientOptions;
 use crate::error::io_error;
 use crate::interruption::Interruption;
 use crate::machine::Machine;
+use crate::program::Program;
 
 use plain_runc::PlainRunc;
-use program::Client;
+use program::Visit;
 use records::StartRecord;
 use report::StartReport;
 
@@ -31,20 +32,14 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// What to measure, and on which server.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
-    /// The interpreter of a virtual environment with the client.
-    pub python: PathBuf,
+    /// The client and its server.
+    pub client: ClientOptions,
     /// Number of cold starts. Each leaves an idle container until the end.
     pub runs: usize,
     /// Data directory of the server.
     pub data_dir: PathBuf,
     /// Process of the server.
     pub server_pid: u32,
-    /// Where it serves, without a slash at the end.
-    pub server_url: String,
-    /// Id of a token.
-    pub token_id: String,
-    /// Its secret.
-    pub token_secret: String,
 }
 
 /// Runs the benchmark on a running server. Needs root for its comparison with plain `runc`. Says
@@ -55,17 +50,18 @@ pub fn run_start(options: &StartOptions, progress: &dyn Fn(&str)) -> Result<Star
     let interruption = Interruption::catch()?;
     let dir = tempfile::tempdir().map_err(io_error("make a directory in", &std::env::temp_dir()))?;
     let machine = Machine::of(&options.data_dir)?;
-    let version = client_version(options)?;
+    let version = options.client.version()?;
     // Says early if the server cannot be asked.
     records::fetch(options)?;
 
     progress("building the image and starting containers");
     let mut known: BTreeMap<String, StartRecord> = BTreeMap::new();
-    let mut client = Client::start(options, dir.path(), options.runs + 1)?;
-    let visits = loop {
+    let source = program::source(options.runs + 1);
+    let mut client = Program::start(&options.client, dir.path(), "cold_starts", &source, &[])?;
+    let visits: Vec<Visit> = loop {
         interruption.check()?;
         std::thread::sleep(BETWEEN_LOOKS);
-        let visits = client.visits()?;
+        let visits = client.result()?;
         let records = records::fetch(options)?;
         known.extend(records.into_iter().map(|record| (record.task_id.clone(), record)));
         if let Some(visits) = visits {
@@ -86,21 +82,4 @@ pub fn run_start(options: &StartOptions, progress: &dyn Fn(&str)) -> Result<Star
     progress("ending the containers");
     client.finish()?;
     StartReport::new(machine, version, visits.get(1..).unwrap_or_default(), &records, &plain)
-}
-
-fn client_version(options: &StartOptions) -> Result<String, BenchError> {
-    let script = "import modal; print(modal.__version__)";
-    let output = Command::new(&options.python)
-        .args(["-c", script])
-        .output()
-        .map_err(io_error("run", &options.python))?;
-    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !output.status.success() || version.is_empty() {
-        let written = String::from_utf8_lossy(&output.stderr);
-        return Err(BenchError::NoClient {
-            python: options.python.clone(),
-            output: written.lines().last().unwrap_or("it printed no version").to_owned(),
-        });
-    }
-    Ok(version)
 }

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use homeport_bench::{
-    BenchError, ImageOptions, StartOptions, VolumeOptions, run_image, run_start, run_volume,
+    BenchError, CallsOptions, ClientOptions, CommitOptions, ImageOptions, StartOptions, VolumeOptions, run_calls, run_commit, run_image,
+    run_start, run_volume,
 };
 use serde::Serialize;
 
-use crate::cli::{BenchImageFlags, BenchStartFlags, BenchVolumeFlags};
+use crate::cli::{BenchCallsFlags, BenchCommitFlags, BenchImageFlags, BenchStartFlags, BenchVolumeFlags};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::environment;
 use crate::failure::Hint;
@@ -65,19 +66,57 @@ pub(crate) fn volume(data_dir: &Path, flags: BenchVolumeFlags) -> Result<(), Ben
 /// Measures cold starts on the server that runs on the data directory.
 pub(crate) fn start(data_dir: &Path, flags: BenchStartFlags) -> Result<(), BenchCommandError> {
     let data_dir = DataDir::existing(data_dir)?;
-    let server = data_dir.running_server()?;
-    let token = block_on(environment::token(&data_dir))?;
     let options = StartOptions {
-        // Not with its links resolved: a virtual environment is known by the link.
-        python: std::path::absolute(&flags.python)?,
+        client: client(&data_dir, &flags.python)?,
         runs: flags.runs as usize,
         data_dir: data_dir.root().to_path_buf(),
-        server_pid: server.pid,
+        server_pid: data_dir.running_server()?.pid,
+    };
+    print(&run_start(&options, &progress)?, flags.json)
+}
+
+/// Measures commits and reloads on the server that runs on the data directory.
+pub(crate) fn commit(data_dir: &Path, flags: BenchCommitFlags) -> Result<(), BenchCommandError> {
+    let data_dir = DataDir::existing(data_dir)?;
+    let options = CommitOptions {
+        client: client(&data_dir, &flags.python)?,
+        data_dir: data_dir.root().to_path_buf(),
+        files: flags.files,
+        rounds: flags.rounds as usize,
+        reloads: flags.reloads as usize,
+        large: flags.large,
+        payload: flags.payload,
+    };
+    print(&run_commit(&options, &progress)?, flags.json)
+}
+
+/// Measures calls on the server that runs on the data directory.
+pub(crate) fn calls(data_dir: &Path, flags: BenchCallsFlags) -> Result<(), BenchCommandError> {
+    let data_dir = DataDir::existing(data_dir)?;
+    let options = CallsOptions {
+        client: client(&data_dir, &flags.python)?,
+        server_pid: data_dir.running_server()?.pid,
+        data_dir: data_dir.root().to_path_buf(),
+        rounds: flags.rounds as usize,
+        calls: flags.calls as usize,
+        inputs: flags.inputs as usize,
+        queued: flags.queued as usize,
+        payload: flags.payload.0,
+    };
+    print(&run_calls(&options, &progress)?, flags.json)
+}
+
+/// A client of the server that runs on the data directory.
+fn client(data_dir: &DataDir, python: &Path) -> Result<ClientOptions, BenchCommandError> {
+    let server = data_dir.running_server()?;
+    let token = block_on(environment::token(data_dir))?;
+    Ok(ClientOptions {
+        // Not with its links resolved: a virtual environment is known by the link.
+        python: std::path::absolute(python)?,
         server_url: server.url(),
         token_id: token.id,
         token_secret: token.secret,
-    };
-    print(&run_start(&options, &progress)?, flags.json)
+    })
 }
 
 /// The data directory, or where it would be made.

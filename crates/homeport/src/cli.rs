@@ -1,5 +1,6 @@
 //! The command line.
 
+mod app;
 mod storage;
 mod volumes;
 
@@ -13,6 +14,7 @@ use homeport_bench::ByteCount;
 use homeport_hub::{RepoId, RevisionName};
 use serde::Deserialize;
 
+pub(crate) use app::AppCommand;
 pub(crate) use storage::{FsckFlags, GcFlags, InitFlags, StorageCommand};
 pub(crate) use volumes::{ConfigureFlags, Place, VolumeCommand, VolumeFlags};
 
@@ -71,6 +73,13 @@ pub(crate) enum Command {
     Models {
         #[command(subcommand)]
         command: ModelsCommand,
+    },
+    /// Apps: what became of them
+    ///
+    /// Needs the running server. Listing, stopping and logs are in the client: `modal app`.
+    App {
+        #[command(subcommand)]
+        command: AppCommand,
     },
     /// Volumes: what is in them, and what was
     ///
@@ -136,6 +145,10 @@ pub(crate) struct UpFlags {
     #[arg(long, value_name = "TIME", env = "HOMEPORT_GC_GRACE", hide_env_values = true,
           value_parser = humantime::parse_duration)]
     pub(crate) gc_grace: Option<Duration>,
+    /// How long the results of spawned calls are kept after their end, such as 12h [default: 7days]
+    #[arg(long, value_name = "TIME", env = "HOMEPORT_KEEP_RESULTS", hide_env_values = true,
+          value_parser = humantime::parse_duration)]
+    pub(crate) keep_results: Option<Duration>,
     /// Form of the log on stderr [default: text]
     #[arg(long, value_name = "FORM", env = "HOMEPORT_LOG_FORMAT", hide_env_values = true)]
     pub(crate) log_format: Option<LogFormat>,
@@ -216,6 +229,12 @@ pub(crate) enum BenchCommand {
     ///
     /// Needs root, for the comparison with plain runc.
     Start(BenchStartFlags),
+    /// Call functions that do nothing on the running server, beside a bare server that only answers
+    ///
+    /// Needs room for six small containers. Long queues take the server's memory until the end.
+    Calls(BenchCallsFlags),
+    /// Commit, reload, upload and download on the running server, where a program waits for it
+    Commit(BenchCommitFlags),
     /// Read, write and commit on a Volume, beside the same on the plain file system
     ///
     /// Needs root and no server. All files are removed at the end, also after Ctrl-C.
@@ -258,6 +277,56 @@ pub(crate) struct BenchVolumeFlags {
     /// Turns of each access
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchCommitFlags {
+    /// Python of a virtual environment that has the client
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: PathBuf,
+    /// Small files of the Volume
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) files: u64,
+    /// Commits of one changed file, and at most five turns of uploads and downloads
+    #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Reloads
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) reloads: u32,
+    /// Bytes of a large file; it is written and committed, and one per cent of it again
+    #[arg(long, value_name = "BYTES", default_value = "4GB")]
+    pub(crate) large: ByteCount,
+    /// Bytes that go up and come down
+    #[arg(long, value_name = "BYTES", default_value = "64MB")]
+    pub(crate) payload: ByteCount,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchCallsFlags {
+    /// Python of a virtual environment that has the client
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: PathBuf,
+    /// Turns
+    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Calls of `.remote()` in each turn
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) calls: u32,
+    /// Inputs of `.map()` in each turn
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) inputs: u32,
+    /// Inputs of the longest queue
+    #[arg(long, value_name = "N", default_value = "100000")]
+    pub(crate) queued: u32,
+    /// Bytes of the largest argument
+    #[arg(long, value_name = "BYTES", default_value = "100MB")]
+    pub(crate) payload: ByteCount,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -20,6 +20,7 @@ mod progress;
 mod serving;
 mod settings;
 mod storage;
+mod timeline;
 mod tokens;
 mod up;
 mod upkeep;
@@ -69,7 +70,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             match command {
                 BenchCommand::Image(flags) => bench::image(data_dir, flags)?,
                 BenchCommand::Start(flags) => bench::start(data_dir, flags)?,
+                BenchCommand::Commit(flags) => bench::commit(data_dir, flags)?,
                 BenchCommand::Volume(flags) => bench::volume(data_dir, flags)?,
+                BenchCommand::Calls(flags) => bench::calls(data_dir, flags)?,
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -89,6 +92,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             ModelsCommand::List => models::list(data_dir)?,
             ModelsCommand::Rm { name } => models::remove(data_dir, &name)?,
         },
+        Command::App { command } => timeline::run(data_dir, command)?,
         Command::Volume(flags) => volumes::run(data_dir, flags)?,
         Command::Gc(flags) => contents::collect(data_dir, &flags)?,
         Command::Du { json } => contents::usage(data_dir, json)?,

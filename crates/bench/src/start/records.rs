@@ -38,15 +38,16 @@ pub(super) fn fetch(options: &StartOptions) -> Result<Vec<StartRecord>, BenchErr
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
     });
-    let refused = |reason| BenchError::Server { url: format!("{}{ROUTE}", options.server_url), reason };
+    let refused =
+        |reason| BenchError::Server { url: format!("{}{ROUTE}", options.client.server_url), reason };
     let body = answer.map_err(refused)?;
     serde_json::from_slice(&body).map_err(|error| refused(format!("unknown answer: {error}")))
 }
 
 async fn get(options: &StartOptions) -> Result<Bytes, String> {
-    let request = hyper::Request::get(format!("{}{ROUTE}", options.server_url))
-        .header("x-modal-token-id", &options.token_id)
-        .header("x-modal-token-secret", &options.token_secret)
+    let request = hyper::Request::get(format!("{}{ROUTE}", options.client.server_url))
+        .header("x-modal-token-id", &options.client.token_id)
+        .header("x-modal-token-secret", &options.client.token_secret)
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     let client = Client::builder(TokioExecutor::new()).build_http();
