@@ -37,6 +37,10 @@ const ID_CHARACTERS: usize = 22;
 
 /// S3, whose protocol the clients speak, ends at this many parts.
 const MAX_PARTS: u64 = 10_000;
+/// Parts of an ordinary upload. Clients copy all that they upload once for each part before they begin.
+const FEW_PARTS: u64 = 4;
+/// Bytes of a part that are not worth sending again when the line breaks.
+const LARGE_PART: u64 = 1 << 30;
 
 /// Where the time comes from.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -345,7 +349,8 @@ impl BlobStore {
     }
 
     fn part_length(&self, length: u64) -> u64 {
-        let least = length.div_ceil(MAX_PARTS);
+        let few = length.div_ceil(FEW_PARTS).min(LARGE_PART);
+        let least = few.max(length.div_ceil(MAX_PARTS));
         if least <= self.options.part_bytes {
             return self.options.part_bytes.max(1);
         }
@@ -413,6 +418,17 @@ mod tests {
         let Upload::Multipart { part_length, part_urls, .. } = ticket.upload else { panic!() };
         assert!(part_urls.len() as u64 <= MAX_PARTS);
         assert!(part_length * part_urls.len() as u64 >= 3 << 40);
+    }
+
+    #[test]
+    fn an_ordinary_upload_has_few_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = store(dir.path());
+        for (length, parts) in [(1 << 20, 1), (40 << 20, 3), (200 << 20, 4), (2 << 30, 4), (8 << 30, 8)] {
+            let ticket = blobs.create(length, "", "", "http://h", UploadStyle::Multipart).unwrap();
+            let Upload::Multipart { part_urls, .. } = ticket.upload else { panic!() };
+            assert_eq!(part_urls.len(), parts, "{length}");
+        }
     }
 
     #[test]

@@ -43,4 +43,5 @@ mod worker;
 pub use environment::HostEnvironment;
 pub use error::WorkerError;
 pub use options::WorkerOptions;
+pub use proxy::ControlService;
 pub use worker::Worker;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::environment::HostEnvironment;
+use crate::proxy::ControlService;
 
 /// Options of a [`Worker`](crate::Worker).
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct WorkerOptions {
     /// Control's base address, for example `http://127.0.0.1:7777`. Only `http`: the link between machines has to be
     /// protected by the network.
     pub control: String,
+    /// Control itself, where it is in this process: then what containers say needs no connection to it.
+    pub control_service: Option<ControlService>,
     /// The worker's credential, sent with each request to control. A container never sees it.
     pub credential: String,
     /// Directory for mount points and the files of running orders. Everything in it belongs to the worker: what an
@@ -45,6 +48,7 @@ impl WorkerOptions {
         Self {
             worker_id: worker_id.into(),
             control: control.into(),
+            control_service: None,
             credential: credential.into(),
             network_files_dir: state_dir.join("network-files"),
             state_dir,

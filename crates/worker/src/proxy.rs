@@ -10,6 +10,7 @@
 
 mod allow;
 mod forward;
+mod in_process;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use allow::Scope;
 pub(crate) use forward::{ControlAddress, Identity, Upstream};
+pub use in_process::ControlService;
 
 /// Flow control windows of HTTP/2 connections, on both sides: payloads are large and the path is local.
 const CONNECTION_WINDOW: u32 = 32 << 20;

@@ -9,8 +9,9 @@ use crate::auth::Caller;
 use crate::control::Control;
 use crate::dialect::{BlobAnswer, Dialect};
 
-/// Bytes above which an upload goes in parts.
-const SINGLE_LIMIT: u64 = 32 << 20;
+/// Bytes above which an upload goes in parts. Parts help where a line is slow and breaks, but clients copy all that they
+/// upload once for each part before they begin.
+const SINGLE_LIMIT: u64 = 4 << 30;
 
 impl Control {
     pub(super) async fn blob_create(

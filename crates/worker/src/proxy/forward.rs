@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,6 +16,7 @@ use tonic::Status;
 use crate::error::sentence;
 
 use super::allow::{self, Scope};
+use super::in_process::{ControlBody, ControlService};
 use super::{CONNECTION_WINDOW, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ const HOP_BY_HOP: &[&str] = &[
 const CREDENTIALS: &[&str] = &["authorization", "cookie"];
 const CREDENTIAL_PREFIXES: &[&str] = &["x-homeport-", "x-modal-token-", "x-modal-task-", "x-modal-auth-"];
 
-pub(super) type Body = Either<Incoming, Full<Bytes>>;
+pub(super) type Body = Either<Incoming, ControlBody>;
 
 /// Whom control shall take the requests of a container for.
 #[derive(Debug, Clone)]
@@ -54,23 +55,30 @@ pub(crate) enum Identity {
     Step(String),
 }
 
-/// The way to control for one container, with connections of its own: a container that uses up the streams of a
-/// connection stops only itself.
+/// The way to control for one container.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     scheme: Scheme,
     authority: Authority,
     credential: HeaderValue,
     identity: (HeaderName, HeaderValue),
-    http1: Client<HttpConnector, Incoming>,
-    http2: Client<HttpConnector, Incoming>,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    /// Control is in this process.
+    InProcess(ControlService),
+    /// By connections of the container's own: one that uses up the streams of a connection stops only itself.
+    Network { http1: Client<HttpConnector, Incoming>, http2: Client<HttpConnector, Incoming> },
 }
 
 impl Upstream {
-    /// `control` is control's base address (`http://host:port`), `credential` the worker's own.
-    /// `None` when the identity isn't valid as a header value.
+    /// `control` is control's base address (`http://host:port`), `service` control itself if it is in this process,
+    /// `credential` the worker's own. `None` when the identity isn't valid as a header value.
     pub(crate) fn new(
         control: &ControlAddress,
+        service: Option<&ControlService>,
         credential: &HeaderValue,
         identity: Identity,
     ) -> Option<Self> {
@@ -78,6 +86,22 @@ impl Upstream {
             Identity::Task(id) => (TASK, HeaderValue::try_from(id).ok()?),
             Identity::Step(id) => (STEP, HeaderValue::try_from(id).ok()?),
         };
+        let way = service.map_or_else(Way::network, |service| Way::InProcess(service.clone()));
+        let (scheme, authority) = (control.scheme.clone(), control.authority.clone());
+        Some(Self { scheme, authority, credential: credential.clone(), identity, way })
+    }
+
+    fn uri(&self, path: PathAndQuery) -> Result<Uri, http::uri::InvalidUriParts> {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        Uri::from_parts(parts)
+    }
+}
+
+impl Way {
+    fn network() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -94,22 +118,7 @@ impl Upstream {
             .http2_keep_alive_interval(PROBE)
             .http2_keep_alive_timeout(PROBE)
             .build(connector);
-        Some(Self {
-            scheme: control.scheme.clone(),
-            authority: control.authority.clone(),
-            credential: credential.clone(),
-            identity,
-            http1,
-            http2,
-        })
-    }
-
-    fn uri(&self, path: PathAndQuery) -> Result<Uri, http::uri::InvalidUriParts> {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path);
-        Uri::from_parts(parts)
+        Self::Network { http1, http2 }
     }
 }
 
@@ -145,8 +154,13 @@ pub(super) async fn answer(upstream: &Upstream, scope: Scope, request: Request<I
     };
     let (mut head, body) = request.into_parts();
     rewrite(&mut head, upstream, uri, is_grpc);
-    let client = if is_grpc { &upstream.http2 } else { &upstream.http1 };
-    match client.request(Request::from_parts(head, body)).await {
+    let request = Request::from_parts(head, body);
+    let answer = match &upstream.way {
+        Way::InProcess(service) => return service.answer(request).await.map(Either::Right),
+        Way::Network { http2, .. } if is_grpc => http2.request(request).await,
+        Way::Network { http1, .. } => http1.request(request).await,
+    };
+    match answer {
         Ok(mut response) => {
             remove_hop_by_hop(response.headers_mut());
             response.map(Either::Left)
@@ -228,11 +242,15 @@ fn unreachable_control(is_grpc: bool, why: &str) -> Response<Body> {
 
 /// An answer that is only trailers, as gRPC prescribes for a call that fails before its first message.
 fn grpc_answer(status: Status) -> Response<Body> {
-    status.into_http::<Full<Bytes>>().map(Either::Right)
+    status.into_http::<Full<Bytes>>().map(whole)
+}
+
+fn whole(body: Full<Bytes>) -> Body {
+    Either::Right(body.map_err(|never| match never {}).boxed_unsync())
 }
 
 fn plain_answer(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Either::Right(Full::new(Bytes::from(text))));
+    let mut response = Response::new(whole(Full::new(Bytes::from(text))));
     *response.status_mut() = status;
     response
         .headers_mut()

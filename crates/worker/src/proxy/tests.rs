@@ -110,7 +110,7 @@ fn proxy(control: SocketAddr, scope: Scope) -> (Proxy, SocketAddr) {
     let address = listener.local_addr().unwrap();
     let control = ControlAddress::parse(&format!("http://{control}")).unwrap();
     let credential = HeaderValue::from_static("worker-word");
-    let upstream = Upstream::new(&control, &credential, Identity::Task("ta-1".into())).unwrap();
+    let upstream = Upstream::new(&control, None, &credential, Identity::Task("ta-1".into())).unwrap();
     (Proxy::start(listener, upstream, scope).unwrap(), address)
 }
 
