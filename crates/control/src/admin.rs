@@ -5,6 +5,7 @@
 
 mod contents;
 mod models;
+mod timeline;
 mod volumes;
 
 use std::pin::Pin;
@@ -41,7 +42,10 @@ macro_rules! service {
         impl pb::admin_server::Admin for AdminService {
             $(
                 async fn $unary(&self, request: Request<$request>) -> Result<Response<$answer>, Status> {
-                    AdminService::$unary(self, of_user(request)?).await.map(Response::new)
+                    let (service, request) = (self.clone(), of_user(request)?);
+                    // A change that has begun comes to its end, also when nobody waits for it any more.
+                    let work = tokio::spawn(async move { AdminService::$unary(&service, request).await });
+                    work.await.map_err(|error| Status::unavailable(error.to_string()))?.map(Response::new)
                 }
             )*
             $(
@@ -68,6 +72,7 @@ service! {
         volume_configure(pb::VolumeConfigureRequest) -> pb::VolumeSettings;
         volume_put_model(pb::VolumePutModelRequest) -> pb::VolumeVersionAnswer;
         disk_usage(pb::DiskUsageRequest) -> pb::DiskUsageResponse;
+        app_timeline(pb::AppTimelineRequest) -> pb::AppTimelineResponse;
     }
     streaming {
         volume_diff(pb::VolumeDiffRequest) -> pb::VolumeDiffEntry as VolumeDiffStream;

@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::dialect::{Arguments, Dialect};
 use crate::functions;
 use crate::scheduler::{Ending, Launch, Outcome};
+use crate::secrets::Variables;
 
 /// Where a container finds the control plane: in its own network namespace, served by its worker.
 const LISTEN: &str = "127.0.0.1:10101";
@@ -34,7 +35,11 @@ impl Control {
         let reason = match self.order(&launch).await {
             Ok(order) => {
                 // The order took its time: the task may have been ended meanwhile.
-                if !self.with_scheduler(|scheduler, _| scheduler.begin_order(&task_id)) {
+                let begun = self.with_scheduler(|scheduler, now| {
+                    scheduler.record_ordered(&task_id, now);
+                    scheduler.begin_order(&task_id)
+                });
+                if !begun {
                     self.volumes.unmount(&task_id);
                     return;
                 }
@@ -53,7 +58,9 @@ impl Control {
     async fn order(&self, launch: &Launch) -> Result<wp::StartTask, String> {
         let function = self
             .registry
-            .function(&launch.function_id)
+            .find_function(&launch.function_id)
+            .await
+            .map_err(|error| error.to_string())?
             .ok_or_else(|| format!("function {} does not exist any more", launch.function_id))?;
         let definition = functions::definition(&self.registry, &function).ok_or("it was never defined")?;
         let app =
@@ -73,16 +80,19 @@ impl Control {
             .map_err(|error| format!("the configuration of image {} is damaged: {error}", image.id))?;
         let dialect = Dialect::of(&function.client_version);
         let arguments = self.arguments(launch, &function, &definition, &app, &dialect).encode_to_vec();
-        let mut argv = ["python", "-m", "modal._container_entrypoint"].map(str::to_owned).to_vec();
+        // An image's own entrypoint comes first: it prepares what it wants to and runs its arguments.
+        let mut argv = config.entrypoint.clone();
+        argv.extend(["python", "-m", "modal._container_entrypoint"].map(str::to_owned));
         if dialect.arguments == Arguments::CommandLine {
             argv.push(base64::engine::general_purpose::STANDARD.encode(&arguments));
         }
         let resources = definition.resources.clone().unwrap_or_default();
+        let secrets = self.secrets.environment(&definition.secret_ids).map_err(|error| error.to_string())?;
         Ok(wp::StartTask {
             task_id: launch.task_id.clone(),
             layers,
             argv,
-            env: environment(&config, launch, &definition, &app),
+            env: environment(&config, launch, &definition, &app, secrets),
             workdir: if config.workdir == "/" { CODE_DIRECTORY.to_owned() } else { config.workdir.clone() },
             files: vec![wp::File { path: ARGUMENTS_PATH.to_owned(), data: arguments.into() }],
             limits: Some(wp::Limits {
@@ -178,6 +188,7 @@ fn environment(
     launch: &Launch,
     definition: &pb::Function,
     app: &rec::App,
+    secrets: Variables,
 ) -> HashMap<String, String> {
     let mut env: HashMap<String, String> = [
         ("HOME", CODE_DIRECTORY),
@@ -188,6 +199,7 @@ fn environment(
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
     env.extend(config.env.iter().cloned());
+    env.extend(secrets);
     let mut python_path = format!("{CODE_DIRECTORY}:{CLIENT_DIRECTORY}");
     if let Some(own) = env.get("PYTHONPATH") {
         python_path = format!("{python_path}:{own}");

@@ -11,40 +11,16 @@ use crate::admin::AdminService;
 use crate::auth;
 use crate::control::Control;
 use crate::page;
-use crate::scheduler::StartRecord;
+use crate::scheduler::ContainerStart;
 
 /// The largest message that is read; clients send build globals and serialized functions whole.
 const MAX_MESSAGE: usize = 256 << 20;
 
-/// One start of a container.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct RecentStart {
-    /// The task.
-    pub task_id: String,
-    /// The function that it serves.
-    pub function_id: String,
-    /// Its app.
-    pub app_id: String,
-    /// What happened when.
-    #[serde(flatten)]
-    pub start: StartRecord,
-}
-
 impl Control {
     /// How the recent starts of containers went, newest first.
-    pub fn recent_starts(&self) -> Vec<RecentStart> {
-        let mut starts: Vec<RecentStart> = self.with_scheduler(|scheduler, _| {
-            scheduler
-                .tasks()
-                .map(|task| RecentStart {
-                    task_id: task.id.clone(),
-                    function_id: task.pool_id.clone(),
-                    app_id: task.app_id.clone(),
-                    start: task.start.clone(),
-                })
-                .collect()
-        });
-        starts.sort_by(|a, b| b.start.decided.total_cmp(&a.start.decided));
+    pub fn recent_starts(&self) -> Vec<ContainerStart> {
+        let mut starts = self.with_scheduler(|scheduler, _| scheduler.starts());
+        starts.reverse();
         starts
     }
 

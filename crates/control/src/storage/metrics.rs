@@ -44,7 +44,7 @@ impl StorageMetrics {
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("homeport_storage");
+        let registry = registry.sub_registry_with_prefix("storage");
         let with_bytes = [
             ("kept", "What is in the store, when that was counted last", &self.kept),
             ("free", "What is free on the file system of the store", &self.free),
