@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use bytes::BytesMut;
 use futures::StreamExt;
 use md5::{Digest, Md5};
@@ -14,6 +14,8 @@ use crate::claim::PartClaim;
 
 /// What is gathered before the disk is asked. Also bounds the memory of an upload.
 const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a refused body that are still read.
+const MOST_DRAINED: usize = 64 << 20;
 
 /// Why a body was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +122,13 @@ pub(crate) async fn pour<S: Sink>(body: Body, length: Length, mut sink: S) -> Re
         }
         piece.extend_from_slice(&chunk);
         if piece.len() >= PIECE_BYTES {
-            (sink, piece) = write_blocking(sink, piece).await?;
+            (sink, piece) = match write_blocking(sink, piece).await {
+                Ok(written) => written,
+                Err(error) => {
+                    drain(&mut stream).await;
+                    return Err(error);
+                }
+            };
         }
     }
     if let Length::Exactly(declared) = length
@@ -132,6 +140,18 @@ pub(crate) async fn pour<S: Sink>(body: Body, length: Length, mut sink: S) -> Re
         (sink, _) = write_blocking(sink, piece).await?;
     }
     Ok(sink)
+}
+
+/// Reads on what isn't wanted any more, so that its sender comes to hear why. One that is cut off in the middle of its
+/// body sees a closed connection, or waits for ever for somebody to read.
+pub(crate) async fn drain(stream: &mut BodyDataStream) {
+    let mut left = MOST_DRAINED;
+    while let Some(Ok(chunk)) = stream.next().await {
+        match left.checked_sub(chunk.len()) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
 }
 
 async fn write_blocking<S: Sink>(mut sink: S, mut piece: BytesMut) -> Result<(S, BytesMut), ReceiveError> {

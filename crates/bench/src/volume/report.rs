@@ -48,7 +48,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub(super) fn new(
+    pub(crate) fn new(
         measure: String,
         unit: &'static str,
         plain: Summary,
@@ -75,7 +75,7 @@ pub struct Single {
 }
 
 impl Single {
-    pub(super) fn of(measure: String, unit: &'static str, values: &[f64], at_most: Option<f64>) -> Single {
+    pub(crate) fn of(measure: String, unit: &'static str, values: &[f64], at_most: Option<f64>) -> Single {
         let none = Summary { count: 0, min: f64::NAN, median: f64::NAN, p99: f64::NAN, max: f64::NAN };
         Single { measure, unit, value: Summary::of(values).unwrap_or(none), at_most }
     }
@@ -91,8 +91,8 @@ impl Display for VolumeReport {
             ByteCount(self.bytes),
             ByteCount(self.written)
         )?;
-        writeln!(formatter, "{}", table::render(&self.pair_rows(), &[0, 3, 6]))?;
-        write!(formatter, "{}", table::render(&self.single_rows(), &[0, 4]))?;
+        writeln!(formatter, "{}", table::render(&pair_rows(&self.comparisons, &self.pairs), &[0, 3, 6]))?;
+        write!(formatter, "{}", table::render(&single_rows(&self.singles), &[0, 4]))?;
         for warmth in &self.warmth {
             let state = if warmth.is_warm() { "warm" } else { "NOT WARM: short of memory" };
             writeln!(
@@ -106,49 +106,48 @@ impl Display for VolumeReport {
     }
 }
 
-impl VolumeReport {
-    fn pair_rows(&self) -> Vec<Vec<String>> {
-        let head = ["access", "peer", "volume", "unit", "ratio p50", "min..max", "aim"];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        let mut push =
-            |measure: &str, unit: &str, plain: f64, volume: f64, ratio: Summary, aim: Option<Aim>| {
-                let aim = aim.map_or(String::new(), |aim| {
-                    format!(">= {:.2} {}", aim.at_least, if aim.reached { "reached" } else { "MISSED" })
-                });
-                rows.push(vec![
-                    measure.to_owned(),
-                    format!("{plain:.2}"),
-                    format!("{volume:.2}"),
-                    unit.to_owned(),
-                    format!("{:.2}", ratio.median),
-                    format!("{:.2}..{:.2}", ratio.min, ratio.max),
-                    aim,
-                ]);
-            };
-        for row in &self.comparisons {
-            let name = format!("{}, warm", row.measure);
-            push(&name, row.unit, row.plain.median, row.mounted.median, row.ratio, row.aim);
-        }
-        for row in &self.pairs {
-            push(&row.measure, row.unit, row.plain.median, row.volume.median, row.ratio, row.aim);
-        }
-        rows
+/// Both columns and their ratio.
+pub(crate) fn pair_rows(comparisons: &[Comparison], pairs: &[Pair]) -> Vec<Vec<String>> {
+    let head = ["access", "peer", "volume", "unit", "ratio p50", "min..max", "aim"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut push = |measure: &str, unit: &str, plain: f64, volume: f64, ratio: Summary, aim: Option<Aim>| {
+        let aim = aim.map_or(String::new(), |aim| {
+            format!(">= {:.2} {}", aim.at_least, if aim.reached { "reached" } else { "MISSED" })
+        });
+        rows.push(vec![
+            measure.to_owned(),
+            format!("{plain:.2}"),
+            format!("{volume:.2}"),
+            unit.to_owned(),
+            format!("{:.2}", ratio.median),
+            format!("{:.2}..{:.2}", ratio.min, ratio.max),
+            aim,
+        ]);
+    };
+    for row in comparisons {
+        let name = format!("{}, warm", row.measure);
+        push(&name, row.unit, row.plain.median, row.mounted.median, row.ratio, row.aim);
     }
+    for row in pairs {
+        push(&row.measure, row.unit, row.plain.median, row.volume.median, row.ratio, row.aim);
+    }
+    rows
+}
 
-    fn single_rows(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![["figure", "p50", "max", "unit", "aim"].map(str::to_owned).to_vec()];
-        for row in &self.singles {
-            let aim = row.at_most.map_or(String::new(), |most| {
-                format!("<= {most} {}", if row.value.median <= most { "reached" } else { "MISSED" })
-            });
-            rows.push(vec![
-                row.measure.clone(),
-                format!("{:.2}", row.value.median),
-                format!("{:.2}", row.value.max),
-                row.unit.to_owned(),
-                aim,
-            ]);
-        }
-        rows
+/// Figures and their limits.
+pub(crate) fn single_rows(singles: &[Single]) -> Vec<Vec<String>> {
+    let mut rows = vec![["figure", "p50", "max", "unit", "aim"].map(str::to_owned).to_vec()];
+    for row in singles {
+        let aim = row.at_most.map_or(String::new(), |most| {
+            format!("<= {most} {}", if row.value.median <= most { "reached" } else { "MISSED" })
+        });
+        rows.push(vec![
+            row.measure.clone(),
+            format!("{:.2}", row.value.median),
+            format!("{:.2}", row.value.max),
+            row.unit.to_owned(),
+            aim,
+        ]);
     }
+    rows
 }

@@ -66,6 +66,11 @@ impl Control {
         }
         Ok(rows)
     }
+
+    /// Bytes that can still be written to the disk of the data directory; `None` if it cannot be asked.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        free(self.store.dir()).map(|space| space.available)
+    }
 }
 
 /// Space of a file system.

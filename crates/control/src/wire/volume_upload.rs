@@ -99,8 +99,9 @@ impl Control {
         let jobs = Arc::new(jobs);
         for _ in 0..LOOKS {
             let states = self.look_for_blocks(&jobs).await?;
-            let missing = self.missing_blocks(caller, &request.files, &wanted, &jobs, &states);
+            let (missing, bytes) = self.missing_blocks(caller, &request.files, &wanted, &jobs, &states);
             if !missing.is_empty() {
+                self.refuse_without_room(bytes)?;
                 return Ok(pb::VolumePutFiles2Response { missing_blocks: missing });
             }
             let Some(contents) = self.put_together(&jobs, states).await? else {
@@ -174,10 +175,10 @@ impl Control {
         wanted: &[Wanted],
         jobs: &BTreeMap<UploadKey, Job>,
         states: &BTreeMap<UploadKey, State>,
-    ) -> Vec<MissingBlock> {
+    ) -> (Vec<MissingBlock>, u64) {
         let base_url = super::blob::base_url(caller);
         let mut asked = HashSet::new();
-        let mut missing_blocks = Vec::new();
+        let (mut missing_blocks, mut bytes) = (Vec::new(), 0);
         for (file_index, Wanted { key, .. }) in (0..files.len() as u64).zip(wanted) {
             let (Some(Job { plan, .. }), Some(State::Coming { missing, .. })) =
                 (jobs.get(key), states.get(key))
@@ -187,12 +188,23 @@ impl Control {
             for &index in missing {
                 let name = &plan.blocks()[index];
                 if asked.insert(*name) {
-                    let put_url = self.blobs.block_url(key, index, name, plan.range(index).1, &base_url);
+                    let length = plan.range(index).1;
+                    bytes += length;
+                    let put_url = self.blobs.block_url(key, index, name, length, &base_url);
                     missing_blocks.push(MissingBlock { file_index, block_index: index as u64, put_url });
                 }
             }
         }
-        missing_blocks
+        (missing_blocks, bytes)
+    }
+
+    /// A client tries each block again for minutes before it tells its user that the disk is full. Better to know first.
+    fn refuse_without_room(&self, bytes: u64) -> Result<(), Status> {
+        let Some(free) = self.free_bytes().filter(|free| *free < bytes) else { return Ok(()) };
+        Err(Status::resource_exhausted(format!(
+            "no space left on the server's disk: {bytes} bytes are still to come and {free} are free; \
+             `homeport du` says where the space goes"
+        )))
     }
 
     /// The contents of files whose blocks are all here, in the store. None if somebody else has one in his hands.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{OriginalUri, Path, State};
-use futures::StreamExt;
 use http::{HeaderMap, header};
 
 use super::RequestError;
@@ -12,7 +11,7 @@ use super::upload::on_disk;
 use crate::blobs::BlobStore;
 use crate::blobs::grant::{GrantError, Method};
 use crate::blocks::{BlockName, UploadKey};
-use crate::receive::{Length, ReceiveError, pour};
+use crate::receive::{Length, ReceiveError, drain, pour};
 
 /// The answer's body is the block's name, which the client gives back with the list of its blocks.
 pub(super) async fn block(
@@ -34,7 +33,7 @@ pub(super) async fn block(
     let upload = blobs.blocks().find(&key).ok_or(RequestError::NoSuchUpload)?;
     let begun = Arc::clone(&upload);
     let Some(sink) = on_disk(move || Ok(begun.receive(index, name)?)).await? else {
-        drain(body).await?;
+        drain(&mut body.into_data_stream()).await;
         return Ok(text);
     };
     let length = declared.map_or(Length::AtMost(limit), Length::Exactly);
@@ -54,15 +53,4 @@ pub(super) async fn block(
             Err(RequestError::WrongHash { algorithm: "SHA-256", actual, declared: text })
         }
     }
-}
-
-/// Reads a body that isn't wanted, so that its sender hears the answer and not a closed connection.
-async fn drain(body: Body) -> Result<(), RequestError> {
-    let mut stream = body.into_data_stream();
-    let mut received = 0;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|source| ReceiveError::Broken { received, declared: received, source })?;
-        received += chunk.len() as u64;
-    }
-    Ok(())
 }

@@ -13,7 +13,7 @@ use super::RequestError;
 use crate::blobs::grant::{GrantError, Method, Terms};
 use crate::blobs::multipart;
 use crate::blobs::{BlobId, BlobStore};
-use crate::receive::{Destination, ReceiveError, receive};
+use crate::receive::{Destination, ReceiveError, drain, receive};
 
 type Answer = Result<[(HeaderName, String); 1], RequestError>;
 
@@ -29,7 +29,10 @@ pub(super) async fn single(
     let id: BlobId = id.parse()?;
     let declared = declared_length(&terms)?;
     check_content_length(&headers, declared)?;
-    let upload = blobs.new_upload(&id)?;
+    let upload = match blobs.new_upload(&id) {
+        Ok(upload) => upload,
+        Err(error) => return refuse(body, error).await,
+    };
     let destination = Destination {
         file: upload.as_file().try_clone()?,
         offset: 0,
@@ -61,9 +64,11 @@ pub(super) async fn part(
         .ok_or(RequestError::NoSuchPart(number))?;
     check_content_length(&headers, declared)?;
     let (begin, begin_id) = (Arc::clone(&blobs), id.clone());
-    let (file, claim) = on_disk(move || Ok(begin.begin_part(&begin_id, number)?))
-        .await?
-        .ok_or(RequestError::AlreadyComplete)?;
+    let (file, claim) = match on_disk(move || Ok(begin.begin_part(&begin_id, number)?)).await {
+        Ok(Some(begun)) => begun,
+        Ok(None) => return refuse(body, RequestError::AlreadyComplete).await,
+        Err(error) => return refuse(body, error).await,
+    };
     let claim = Arc::new(claim);
     let destination =
         Destination { file: file.try_clone()?, offset, claim: Some(Arc::clone(&claim)), with_sha256: false };
@@ -169,6 +174,12 @@ fn etag(md5: &str) -> [(HeaderName, String); 1] {
     [(header::ETAG, format!("\"{md5}\""))]
 }
 
+/// An error whose sender hears it.
+async fn refuse<T>(body: Body, error: impl Into<RequestError>) -> Result<T, RequestError> {
+    drain(&mut body.into_data_stream()).await;
+    Err(error.into())
+}
+
 /// Runs what blocks on the disk away from the threads that serve.
 pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RequestError> + Send + 'static,
@@ -199,5 +210,17 @@ mod tests {
         }
         let no_md5 = "<C><Part><PartNumber>1</PartNumber><ETag>\"xyz\"</ETag></Part></C>";
         assert!(parse_completion(no_md5.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn fuzz_completions() {
+        let seed = "<CompleteMultipartUpload>\n<Part>\n<PartNumber>1</PartNumber>\n\
+                    <ETag>\"0123456789abcdef0123456789abcdef\"</ETag>\n</Part></CompleteMultipartUpload>";
+        homeport_fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "completions").fuzz([seed.into()], |bytes| {
+            match parse_completion(bytes) {
+                Ok(parts) => format!("{} parts", ["no", "one", "some"][parts.len().min(2)]),
+                Err(error) => error.to_string(),
+            }
+        });
     }
 }
