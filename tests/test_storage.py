@@ -155,14 +155,15 @@ def test_a_full_disk_costs_nothing_that_was_committed(small_disk: Server, client
     build = mine.run("storage.py::image_built", check=False, MARK="large", NOISE=str(60 * MIB))
     assert build.code != 0 and "no space" in build.flat.lower(), build
 
-    # Not even a row fits.
+    # A row may fit into what the database has already. It is there, or it is said that there is no space.
     filler.leave(0)
-    put = mine.modal("volume", "create", "one-more", check=False)
-    assert put.code != 0 and "no space" in put.flat.lower(), put
+    create = mine.modal("volume", "create", "one-more", check=False)
+    assert create.code == 0 or "no space" in create.flat.lower(), create
     small_disk.kill()
     filler.remove()
     small_disk.start("--gpu-fallback", "cpu")
 
+    assert ("one-more" in mine.modal("volume", "list").flat) == (create.code == 0), create
     # What the refused commit was of needs no copy any more when its container ends: it may be in by now.
     possible = [kept["file-0"], sha256(bytes([0]) * 80 * MIB)]
     assert mine.run("storage.py::saw", VOLUME=name).results["seen"]["file-0"] in possible
