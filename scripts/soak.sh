@@ -3,6 +3,7 @@
 #   suites      pjdfstest, fsx and fio with many more operations
 #   crash       power loss at every moment of a history
 #   properties  trees, deltas, merges, scans and commits with many more cases of chance
+#   fuzz        every decoder, on input that nobody would write; what it finds of interest goes into the corpora
 #   clients     the Volume tests with the real clients, again and again, for the time that is left; once at least
 # Needs root, and what scripts/test.sh installs.
 #
@@ -15,7 +16,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 hours=${1:-8}
 shift $(($# > 0))
-parts=" ${*:-suites crash properties clients} "
+parts=" ${*:-suites crash properties fuzz clients} "
 cache=${HOMEPORT_TEST_CACHE:-}
 unset "${!MODAL_@}" "${!HOMEPORT_@}" "${!PROPTEST_@}"
 [ -z "$cache" ] || export HOMEPORT_TEST_CACHE=$cache
@@ -27,9 +28,9 @@ seconds=$(awk -v hours="$hours" 'BEGIN { if (hours + 0 <= 0) exit 1; print int(h
 }
 for part in $parts; do
     case $part in
-        suites | crash | properties | clients) ;;
+        suites | crash | properties | fuzz | clients) ;;
         *)
-            echo "soak: there is no part \`$part\`; the parts are suites, crash, properties, clients" >&2
+            echo "soak: there is no part \`$part\`; the parts are suites, crash, properties, fuzz, clients" >&2
             exit 2
             ;;
     esac
@@ -85,6 +86,13 @@ if [[ $parts == *" properties "* ]]; then
         cargo test --release -p homeport-fs --lib scans_say
     run "commits, $((more * 20)) cases" env "PROPTEST_CASES=$((more * 20))" \
         cargo test --release -p homeport-fs --test snapshots commits_round_trip
+fi
+
+if [[ $parts == *" fuzz "* ]]; then
+    # Twelve targets, two at a time.
+    each=$((seconds * 20 / 100 / 6))
+    run "every decoder, $each s each" env "HOMEPORT_FUZZ_SECONDS=$each" HOMEPORT_FUZZ_KEEP=1 \
+        cargo test --release --workspace fuzz_
 fi
 
 if [[ $parts == *" clients "* ]]; then

@@ -186,4 +186,6 @@ fn subtree(groups: &[ChainingValue], size: u64) -> ChainingValue {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

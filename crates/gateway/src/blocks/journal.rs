@@ -88,7 +88,11 @@ pub(super) fn read_all(directory: &Path) -> io::Result<Vec<Found>> {
 }
 
 fn read(path: &Path, key: UploadKey) -> Option<Found> {
-    let bytes = fs::read(path).ok()?;
+    decode(&fs::read(path).ok()?, key)
+}
+
+/// What the bytes of a journal say; `None` if they are none.
+pub(super) fn decode(bytes: &[u8], key: UploadKey) -> Option<Found> {
     let (header, records) = bytes.split_at_checked(HEADER)?;
     let size = number(header.strip_prefix(MAGIC)?)?;
     let blocks = size.div_ceil(BLOCK_BYTES);
@@ -107,4 +111,36 @@ fn read(path: &Path, key: UploadKey) -> Option<Found> {
 
 fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use homeport_fuzz::Target;
+
+    use super::*;
+
+    fn journal(size: u64, records: &[(u64, u64)]) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(size.to_le_bytes());
+        for (index, length) in records {
+            bytes.extend(index.to_le_bytes());
+            bytes.extend(length.to_le_bytes());
+            bytes.extend([7; 32]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn fuzz_journals() {
+        let seeds = [journal(0, &[]), journal(3 * BLOCK_BYTES + 1, &[(0, BLOCK_BYTES), (3, 1), (0, 5)])];
+        Target::new(env!("CARGO_MANIFEST_DIR"), "journals").fuzz(seeds, |bytes| {
+            let key = "00".repeat(32).parse().unwrap();
+            let Some(found) = decode(bytes, key) else { return "none".to_owned() };
+            for (index, arrival) in &found.arrived {
+                let end = (*index as u64).checked_mul(BLOCK_BYTES).and_then(|start| start.checked_add(arrival.length));
+                assert!(end.is_some_and(|end| end <= found.size), "block {index} is outside of {found:?}");
+            }
+            format!("a journal of {} blocks", ["no", "one", "some"][found.arrived.len().min(2)])
+        });
+    }
 }

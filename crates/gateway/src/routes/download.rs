@@ -135,4 +135,20 @@ mod tests {
             assert_eq!(parse_range(ignored, 10), Range::Ignored, "{ignored}");
         }
     }
+
+    #[test]
+    fn fuzz_ranges() {
+        let seeds = ["bytes=0-5", "bytes=2-", "bytes=-7"].map(Vec::from);
+        homeport_fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "ranges").fuzz(seeds, |bytes| {
+            let header = String::from_utf8_lossy(bytes);
+            let ranges = [0, 1, 10, u64::MAX].map(|length| {
+                let range = parse_range(&header, length);
+                if let Range::Part { start, count } = range {
+                    assert!(count > 0 && start.checked_add(count).is_some_and(|end| end <= length), "{range:?}");
+                }
+                range
+            });
+            format!("{ranges:?}")
+        });
+    }
 }

@@ -114,4 +114,20 @@ mod tests {
             assert_eq!(is_unchanged(&headers, "\"e\""), unchanged, "{value}");
         }
     }
+
+    #[test]
+    fn fuzz_ranges() {
+        let seeds = ["bytes=0-5", "bytes = 2-", "Bytes=-7"].map(Vec::from);
+        homeport_fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "ranges").fuzz(seeds, |bytes| {
+            let header = String::from_utf8_lossy(bytes);
+            let selections = [0, 1, 10, u64::MAX].map(|size| {
+                let selection = parse(&header, size);
+                if let Some(Selection::Part { start, end }) = selection {
+                    assert!(start < end && end <= size, "{selection:?} of {size}");
+                }
+                selection
+            });
+            format!("{selections:?}")
+        });
+    }
 }

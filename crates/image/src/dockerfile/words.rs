@@ -22,7 +22,20 @@ pub enum WordFault {
         /// The message given in the Dockerfile.
         message: String,
     },
+    /// Variables in the defaults of variables, without end.
+    #[error("variable references are nested deeper than {DEEPEST}")]
+    TooDeep,
+    /// Variables that were put into each other.
+    #[error("with its variables it is longer than {0} bytes")]
+    TooLong(usize),
 }
+
+/// References within references; people write one or two.
+const DEEPEST: usize = 50;
+/// Bytes of a word: the kernel gives processes no longer variables and arguments.
+const LONGEST_WORD: usize = 128 << 10;
+/// Bytes of a text.
+const LONGEST_TEXT: usize = 16 << 20;
 
 /// Splits at blanks outside quotes. Quotes and backslashes stay in the words.
 pub(super) fn split(text: &str) -> Vec<String> {
@@ -59,19 +72,23 @@ pub(super) fn split(text: &str) -> Vec<String> {
 
 /// Removes quotes and puts in the values of variables. A variable that `lookup` doesn't know is empty.
 pub fn expand(word: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, WordFault> {
-    Expander { rest: word.chars().peekable(), lookup, keeps_quotes: false }.until(None)
+    Expander { rest: word.chars().peekable(), lookup, keeps_quotes: false, depth: 0, longest: LONGEST_WORD }
+        .until(None)
 }
 
 /// Puts in the values of variables and leaves quotes alone, as a shell does in a heredoc. A backslash
 /// before a dollar or a backslash takes away its meaning.
 pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, WordFault> {
-    Expander { rest: text.chars().peekable(), lookup, keeps_quotes: true }.until(None)
+    Expander { rest: text.chars().peekable(), lookup, keeps_quotes: true, depth: 0, longest: LONGEST_TEXT }
+        .until(None)
 }
 
 struct Expander<'a> {
     rest: Peekable<Chars<'a>>,
     lookup: &'a dyn Fn(&str) -> Option<String>,
     keeps_quotes: bool,
+    depth: usize,
+    longest: usize,
 }
 
 impl Expander<'_> {
@@ -79,6 +96,9 @@ impl Expander<'_> {
     fn until(&mut self, end: Option<char>) -> Result<String, WordFault> {
         let mut result = String::new();
         while let Some(character) = self.rest.next() {
+            if result.len() > self.longest {
+                return Err(WordFault::TooLong(self.longest));
+            }
             match character {
                 _ if Some(character) == end => return Ok(result),
                 '\\' if self.keeps_quotes => match self.rest.next_if(|next| ['$', '\\'].contains(next)) {
@@ -147,10 +167,15 @@ impl Expander<'_> {
             Some(operator @ ('-' | '+' | '?')) => operator,
             _ => return Err(WordFault::BadSubstitution(name)),
         };
+        if self.depth == DEEPEST {
+            return Err(WordFault::TooDeep);
+        }
+        self.depth += 1;
         let word = self.until(Some('}')).map_err(|fault| match fault {
             WordFault::BadSubstitution(_) => WordFault::BadSubstitution(name.clone()),
             other => other,
         })?;
+        self.depth -= 1;
         let present = value.filter(|value| !(empty_counts_as_unset && value.is_empty()));
         match (operator, present) {
             ('-', Some(value)) | ('?', Some(value)) => Ok(value),
