@@ -1,6 +1,12 @@
 """Calling functions: results, order, streams, payloads, exceptions."""
 
+import re
+from pathlib import Path
+
+import pytest
+
 from harness.client import Client
+from harness.server import Server
 
 
 def test_a_function_answers_and_its_output_is_shown(client: Client) -> None:
@@ -64,3 +70,77 @@ def test_an_uncaught_exception_fails_the_run_and_shows_the_remote_line(client: C
     assert run.code != 0
     assert 'raise ValueError(f"{x} is odd")' in run.output
     assert "1 is odd" in run.output
+
+
+def test_several_calls_are_waited_for_together(client: Client) -> None:
+    results = client.run("handles.py::several").results
+    assert results["gathered"] == [0, 1, 4]
+    assert results["failed"][0] == "ValueError" and results["failed"][-1] == "2 failed"
+    assert results["for_each"] is None and results["ignored"] is None
+    assert results["for_each_failed"][-1] == "1 failed"
+    assert results["starmap"] == 3 and "TypeError" in results["starmap_failed"]
+    assert results["keywords"] == [11, 12]
+
+
+def test_calls_have_asynchronous_forms(client: Client) -> None:
+    results = client.run("handles.py::asynchronous").results
+    assert results == {"remote": 9, "map": [1, 4, 9], "spawned": 16, "starmap": [3]}
+
+
+def test_a_cancelled_call_ends_and_frees_its_container(client: Client) -> None:
+    results = client.run("handles.py::cancelled").results
+    assert "TimeoutError" in results["not_yet"] and "TimeoutError" in results["still_not"]
+    assert results["cancelled"][0] == "RemoteError" and "cancelled" in results["cancelled"][-1]
+    assert results["same"], "the next call did not go to the container that was freed"
+    assert results["freed_after"] < 15, results
+    if "terminated" in results:
+        assert results["terminated"][0] == "RemoteError"
+        assert results["replaced"], "the container was not ended"
+
+
+def test_a_call_over_its_timeout_frees_its_container_for_the_next_input(client: Client) -> None:
+    results = client.run("handles.py::too_slow").results
+    assert results["late"][0] == "FunctionTimeoutError" and "4" in results["late"][-1]
+    assert results["next_elsewhere"]
+
+
+def test_a_call_knows_the_calls_that_it_made(client: Client) -> None:
+    results = client.run("handles.py::graph").results
+    assert results["name"] == "outer" and results["status"] == "SUCCESS" and results["call"]
+    assert results["task"].startswith("ta-")
+    assert results["children"] == [["square", "SUCCESS"]] * 3
+    assert results["of_one_call"] == 1
+
+
+@pytest.mark.once
+def test_a_spawned_map_is_read_by_place_and_in_order(client: Client) -> None:
+    results = client.run("handles.py::long_spawned_map").results
+    assert results["inputs"] == 1200
+    assert results["last"] == 1199**2
+    assert results["sum"] == sum(n * n for n in range(1200))
+    assert results["part"] == [9, 16]
+
+
+def test_a_function_may_come_as_data(client: Client) -> None:
+    assert client.run("handles.py::as_data").results["serialized"] == 2
+
+
+@pytest.mark.once
+def test_arguments_and_results_of_two_hundred_megabytes_arrive(client: Client) -> None:
+    assert client.run("handles.py::huge", "--megabytes", "200").results["same"]
+
+
+@pytest.mark.once
+def test_a_generator_waits_for_a_slow_reader(client: Client, server: Server) -> None:
+    before = peak(server)
+    assert client.run("handles.py::slow_reader", "--count", "300").results["seen"] == 300
+    # 300 MiB went through; what may wait and what may be asked for again is less.
+    assert peak(server) - before < 250 << 20
+
+
+def peak(server: Server) -> int:
+    """The most memory that the server ever had, in bytes."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found, status
+    return int(found[1]) << 10

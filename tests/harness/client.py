@@ -107,6 +107,8 @@ class Client:
         self.version = version
         self.server = server
         self.home = home
+        # Variables for all programs of this client.
+        self.defaults: Dict[str, str] = {}
 
     def environment(self, **changes: Optional[str]) -> Dict[str, str]:
         """The variables of a user's shell after `eval "$(homeport env)"`; None takes one away."""
@@ -120,6 +122,7 @@ class Client:
             "MODAL_CONFIG_PATH": str(self.home / "modal.toml"),
             "MODAL_SERVER_URL": self.server.url,
             **self.server.token(),
+            **self.defaults,
             **changes,
         }
         return {name: value for name, value in variables.items() if value is not None}

@@ -47,7 +47,7 @@ impl Hint for SettingsError {
     }
 }
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "data_dir",
     "listen",
     "gpu_fallback",
@@ -57,6 +57,7 @@ const KEYS: [&str; 9] = [
     "keep_versions",
     "keep_days",
     "gc_grace",
+    "keep_results",
 ];
 
 /// Below this a server would do little else.
@@ -68,6 +69,8 @@ const DEFAULT_KEEP_VERSIONS: u32 = 100;
 const DEFAULT_KEEP_DAYS: u32 = 30;
 /// Content that nothing refers to stays for so long.
 const DEFAULT_GC_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Results of calls that nobody waits for are kept for so long.
+const DEFAULT_KEEP_RESULTS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The settings file, each key absent or good.
 #[derive(Debug, Default, PartialEq)]
@@ -81,6 +84,7 @@ struct FileSettings {
     keep_versions: Option<u32>,
     keep_days: Option<u32>,
     gc_grace: Option<Span>,
+    keep_results: Option<Span>,
 }
 
 /// A length of time as people write it, such as `5s` or `1day`.
@@ -118,6 +122,8 @@ pub(crate) struct UpSettings {
     pub(crate) keep_days: u32,
     /// How old content that nothing refers to is when it goes.
     pub(crate) gc_grace: Duration,
+    /// How long the results of calls that nobody waits for are kept.
+    pub(crate) keep_results: Duration,
 }
 
 impl Settings {
@@ -161,6 +167,7 @@ impl Settings {
                 .max(1),
             keep_days: flags.keep_days.or(self.file.keep_days).unwrap_or(DEFAULT_KEEP_DAYS).max(1),
             gc_grace: span(flags.gc_grace, self.file.gc_grace, DEFAULT_GC_GRACE),
+            keep_results: span(flags.keep_results, self.file.keep_results, DEFAULT_KEEP_RESULTS),
             data_dir: self.data_dir,
             listen: flags.listen.or(self.file.listen).unwrap_or_else(default_listen),
             gpu_fallback: flags.gpu_fallback.or(self.file.gpu_fallback),
@@ -195,6 +202,7 @@ impl FileSettings {
             keep_versions: take(path, &mut table, "keep_versions")?,
             keep_days: take(path, &mut table, "keep_days")?,
             gc_grace: take(path, &mut table, "gc_grace")?,
+            keep_results: take(path, &mut table, "keep_results")?,
         };
         match table.keys().next() {
             Some(key) => Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone() }),
@@ -255,6 +263,7 @@ mod tests {
             keep_versions: None,
             keep_days: None,
             gc_grace: None,
+            keep_results: None,
         }
     }
 

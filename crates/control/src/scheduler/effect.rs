@@ -54,10 +54,31 @@ pub enum Effect {
         /// The output.
         item: Box<homeport_proto::client::FunctionGetOutputsItem>,
     },
-    /// A durable call is over and its retention too.
+    /// An input of a durable call failed and is tried again.
+    SaveFailures {
+        /// The input.
+        input_id: String,
+        /// How often it has failed.
+        failures: u32,
+    },
+    /// A durable call is over, and nobody asked for it for a while: its results are read from disk
+    /// from here on.
+    ParkCall {
+        /// The call.
+        call_id: String,
+        /// When it was over, in seconds since the epoch.
+        finished_at: crate::clock::Seconds,
+    },
+    /// A durable call is over and its caller has the results.
     ForgetCall {
         /// The call.
         call_id: String,
+    },
+    /// Nobody uses the pool of a bound function: it was forgotten, and whatever else was kept in
+    /// memory for it can go as well.
+    Retired {
+        /// The bound function.
+        function_id: String,
     },
     /// The last container of a stopping app has gone.
     AppQuiet {

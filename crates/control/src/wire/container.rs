@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::auth::Caller;
 use crate::control::Control;
-use crate::scheduler::Take;
+use crate::scheduler::{Scheduler, Take};
 
 /// The longest answer to a heartbeat; the client gives up after some 15 s.
 const HEARTBEAT_HOLD: Duration = Duration::from_secs(8);
@@ -53,11 +53,13 @@ impl Control {
     ) -> Result<pb::FunctionGetInputsResponse, Status> {
         let task_id = caller.task_id()?;
         let most = request.batch_max_size.max(1) as usize;
+        let linger = request.batch_linger_ms as f64 / 1000.0;
         let key = caller.idempotency_key.as_deref();
         let deadline = tokio::time::Instant::now() + INPUTS_HOLD;
         loop {
-            let (take, now) =
-                self.with_scheduler(|scheduler, now| (scheduler.take_inputs(task_id, most, key, now), now));
+            let (take, now) = self.with_scheduler(|scheduler, now| {
+                (scheduler.take_batch(task_id, most, linger, key, now), now)
+            });
             match take {
                 Take::Inputs(inputs) => {
                     return Ok(pb::FunctionGetInputsResponse { inputs, ..Default::default() });
@@ -84,32 +86,28 @@ impl Control {
         request: pb::FunctionPutOutputsRequest,
     ) -> Result<(), Status> {
         let task_id = caller.task_id()?;
-        for item in &request.outputs {
-            let durable = self.with_scheduler(|scheduler, _| {
-                let input =
-                    scheduler.input(&item.input_id).filter(|_| scheduler.holds(task_id, &item.input_id))?;
-                let call = scheduler.call(&input.call_id).filter(|call| call.durable)?;
-                Some((call.id.clone(), input.idx))
-            });
-            let Some((call_id, idx)) = durable else { continue };
-            let output = pb::FunctionGetOutputsItem {
-                result: item.result.clone(),
-                idx,
-                input_id: item.input_id.clone(),
-                gen_index: item.gen_index,
-                data_format: item.data_format,
-                task_id: task_id.to_owned(),
-                input_started_at: item.input_started_at,
-                output_created_at: item.output_created_at,
-                ..Default::default()
-            };
+        let key = caller.idempotency_key.as_deref();
+        let (repeated, durable) = self.with_scheduler(|scheduler, _| {
+            let outputs = request.outputs.iter();
+            let durable: Vec<_> =
+                outputs.filter_map(|item| durable_output(scheduler, task_id, item)).collect();
+            (scheduler.has_brought(task_id, key), durable)
+        });
+        if repeated {
+            // The answer to the first attempt was lost. What it brought may be on its second try by now.
+            return Ok(());
+        }
+        if !durable.is_empty() {
             // The container repeats this for ever, until it is written.
             self.durable
-                .save_output(&call_id, &output)
+                .save_outputs(&durable)
                 .await
                 .map_err(|error| Status::unavailable(format!("an output could not be written: {error}")))?;
         }
-        self.with_scheduler(|scheduler, now| scheduler.put_outputs(task_id, request.outputs, now));
+        self.with_scheduler(|scheduler, now| {
+            scheduler.note_brought(task_id, key);
+            scheduler.put_outputs(task_id, request.outputs, now);
+        });
         Ok(())
     }
 
@@ -130,4 +128,30 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// What has to be on disk before the container hears that its output has arrived: outputs of durable
+/// calls, unless they are failures that are tried again.
+fn durable_output(
+    scheduler: &Scheduler,
+    task_id: &str,
+    item: &pb::FunctionPutOutputsItem,
+) -> Option<(String, pb::FunctionGetOutputsItem)> {
+    let input = scheduler.input(&item.input_id)?;
+    let call = scheduler.call(&input.call_id).filter(|call| call.durable)?;
+    if !scheduler.is_final(task_id, &item.input_id, item.result.as_ref()) {
+        return None;
+    }
+    let output = pb::FunctionGetOutputsItem {
+        result: item.result.clone(),
+        idx: input.idx,
+        input_id: item.input_id.clone(),
+        gen_index: item.gen_index,
+        data_format: item.data_format,
+        task_id: task_id.to_owned(),
+        input_started_at: item.input_started_at,
+        output_created_at: item.output_created_at,
+        ..Default::default()
+    };
+    Some((call.id.clone(), output))
 }
