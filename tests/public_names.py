@@ -1,7 +1,7 @@
 """Prints the public names of the installed client as JSON: run it with the interpreter of a client's environment.
 
 A name is written as users write it: `App.function`, `App.function(gpu)` for an argument of a decorator, `modal app list`
-for a command.
+for a command. What every kind of object has is listed once, as `Object.hydrate`.
 """
 
 import inspect
@@ -38,6 +38,20 @@ DECORATORS = {
 }
 
 
+# What the classes of objects have in common.
+COMMON = {
+    "client",
+    "clone",
+    "deps",
+    "get_dashboard_url",
+    "hydrate",
+    "is_hydrated",
+    "local_uuid",
+    "object_id",
+    "resolve",
+}
+
+
 def public(names):
     return sorted(name for name in names if not name.startswith("_"))
 
@@ -54,6 +68,9 @@ def arguments(name, function):
 def of_class(name, found):
     members = {member for base in found.__mro__ if base.__module__.split(".")[0] == "modal" for member in vars(base)}
     for member in public(members):
+        if member in COMMON:
+            yield f"Object.{member}"
+            continue
         yield f"{name}.{member}"
         value = inspect.getattr_static(found, member)
         yield from arguments(f"{name}.{member}", getattr(value, "__func__", getattr(found, member, None)))
@@ -88,10 +105,22 @@ def names():
         if inspect.ismodule(value):
             continue
         yield name
-        if inspect.isclass(value):
+        # The old name of the same class.
+        if inspect.isclass(value) and name != "Stub":
             yield from of_class(name, value)
         elif callable(value):
             yield from arguments(name, value)
+
+
+def hidden_names():
+    """What old clients have in a module that is not listed."""
+    from modal import functions
+
+    if not hasattr(modal, "FunctionCall"):
+        yield "FunctionCall"
+        yield from of_class("FunctionCall", functions.FunctionCall)
+    if hasattr(functions, "gather"):
+        yield "functions.gather"
 
 
 def commands():
@@ -99,7 +128,7 @@ def commands():
 
     def walk(path, command):
         subcommands = getattr(command, "commands", None)
-        if subcommands is None:
+        if not subcommands:
             yield " ".join(path)
             return
         for name, subcommand in sorted(subcommands.items()):
@@ -110,4 +139,4 @@ def commands():
 
 
 if __name__ == "__main__":
-    print(json.dumps({"version": modal.__version__, "names": sorted(set(names()) | set(commands()))}))
+    print(json.dumps({"version": modal.__version__, "names": sorted({*names(), *hidden_names(), *commands()})}))

@@ -94,6 +94,17 @@ print("RESULT " + json.dumps({"info": [info.name, info.created_by, info.environm
     assert results == {"info": ["managed", "tests", "main"], "listed": True, "gone": "gone"}
 
 
+@pytest.mark.only("has_lookup")
+def test_old_ways_to_find_and_make_a_secret_work(client: Client) -> None:
+    name = f"old-{client.version.number}"
+    program = (
+        "import modal, json\n"
+        f"made = modal.Secret.create_deployed('{name}', {{'A': '1'}}, overwrite=True)\n"
+        f"print('RESULT ' + json.dumps({{'same': made == modal.Secret.lookup('{name}').object_id}}))\n"
+    )
+    assert client.python("-c", program).results == {"same": True}
+
+
 @pytest.mark.once
 def test_values_are_nowhere_in_the_clear(client: Client) -> None:
     value = "hunter2-in-no-file-of-the-server"
