@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of inputs that are worth keeping for their outcome.
 const SMALL: usize = 4096;
+/// Inputs of a corpus that are kept for their outcome. More of them would only slow down every run.
+const MOST: usize = 48;
 
 /// The kept inputs of one target.
 #[derive(Debug)]
@@ -31,7 +33,8 @@ impl Corpus {
 
     /// Keeps an input with a new outcome, where that is wanted.
     pub(crate) fn keep(&self, input: &[u8]) {
-        if self.grows && input.len() <= SMALL {
+        let full = || fs::read_dir(&self.directory).is_ok_and(|entries| entries.count() >= MOST);
+        if self.grows && input.len() <= SMALL && !full() {
             self.add("found", input);
         }
     }
