@@ -3,8 +3,8 @@
 //! A container holds no credential. Its worker forwards what it says with the worker's own
 //! credential and the id of the task, so the connection is the identity.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -24,6 +24,9 @@ use crate::wire::feature;
 /// Where writes can't be seen, a revoked token works so much longer.
 const TRUST: Seconds = 2.0;
 const CLIENT_SERVICE: &str = "/modal.client.ModalClient/";
+/// Every request is looked up here, so it is no list.
+static KNOWN_METHODS: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| homeport_proto::CLIENT_METHODS.iter().copied().collect());
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +95,7 @@ pub async fn authenticate(
     };
     let client_version = text(request.headers(), "x-modal-client-version").unwrap_or_default().to_owned();
     if let Some(method) = request.uri().path().strip_prefix(CLIENT_SERVICE)
-        && !homeport_proto::CLIENT_METHODS.contains(&method)
+        && !KNOWN_METHODS.contains(method)
     {
         let method = method.to_owned();
         let status = control.unknown_method(&client_version, &method).await;
