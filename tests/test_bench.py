@@ -39,6 +39,7 @@ def test_the_stages_of_cold_starts_add_up(client: Client) -> None:
     assert len(report["peers"]) == 2
 
 
+@pytest.mark.once
 def test_calls_are_measured_beside_a_bare_server(client: Client) -> None:
     small = ["--rounds", "2", "--calls", "20", "--inputs", "100", "--queued", "1000", "--payload", "10MB"]
     flags = ["--python", str(client.version.python), *small, "--json"]

@@ -8,6 +8,7 @@ import pytest
 
 from harness.client import Client
 from harness.server import homeport
+from harness.waiting import wait_for
 
 STAGES = ["queued", "placed", "network", "mounted", "process", "client", "code", "first_input"]
 
@@ -22,9 +23,10 @@ def test_the_stages_of_a_start_are_shown_while_and_after_it_runs(client: Client)
     finally:
         run = running.wait(60)
     assert run.code == 0, str(run)
-    ended = timeline(client, live["app_id"])
-    start = ended["starts"][0]
-    assert start["state"] == "ended" and "Model" in start["function"], start
+    app = live["app_id"]
+    wait_for("the end of the container", lambda: timeline(client, app)["starts"][0]["state"] == "ended", 30)
+    start = timeline(client, app)["starts"][0]
+    assert start["outcome"] == "success" and "Model" in start["function"], start
     seconds = {stage["name"]: stage["seconds"] for stage in start["stages"]}
     assert list(seconds) == STAGES, start
     # `@enter` sleeps for half a second, the method for a quarter.
