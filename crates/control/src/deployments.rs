@@ -46,9 +46,10 @@ impl Control {
     pub(crate) async fn define(&self, function: &rec::Function) -> Result<(), RegistryError> {
         let app = self.registry.app(&function.app_id);
         let is_published = app.is_some_and(|app| app.function_ids.values().any(|id| *id == function.id));
-        let known = self.registry.function(&function.id).filter(|known| {
-            is_published && functions::definition(&self.registry, known).is_some()
-        });
+        let known = self
+            .registry
+            .function(&function.id)
+            .filter(|known| is_published && functions::definition(&self.registry, known).is_some());
         if let Some(known) = known {
             let mut staging = (*known).clone();
             staging.staged = Some(rec::StagedFunction {
@@ -231,7 +232,8 @@ impl Control {
         mut contents: Contents,
         deployment: Option<rec::Deployment>,
     ) -> Result<(), RegistryError> {
-        let functions = contents.new_functions.iter().filter_map(|id| contents.functions.remove(id)).collect();
+        let functions =
+            contents.new_functions.iter().filter_map(|id| contents.functions.remove(id)).collect();
         let classes = contents.new_classes.iter().filter_map(|id| contents.classes.remove(id)).collect();
         let app_id = app.id.clone();
         self.registry.publish(app, functions, classes, deployment).await?;

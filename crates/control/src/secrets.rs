@@ -5,6 +5,8 @@
 
 mod error;
 mod key;
+#[cfg(test)]
+mod tests;
 mod variables;
 
 use std::collections::{HashMap, HashSet};
@@ -188,9 +190,7 @@ impl Secrets {
             IfExists::Keep => Ok(known),
             // A repeated request finds what the first one made.
             IfExists::Fail if known.record.id == new.id => Ok(known),
-            IfExists::Fail => {
-                Err(SecretError::Exists { name: new.name, environment: new.environment })
-            }
+            IfExists::Fail => Err(SecretError::Exists { name: new.name, environment: new.environment }),
             // Functions refer to it by its id, which therefore stays.
             IfExists::Overwrite => self.replace(&known, new.variables).await,
         }

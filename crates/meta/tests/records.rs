@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use homeport_meta::{
-    Meta, apps, calls, idempotency, images, inputs, models, objects, outputs, steps, unknown_methods,
+    Meta, apps, calls, deployments, environments, idempotency, images, inputs, models, objects, outputs,
+    secrets, steps, unknown_methods,
 };
 
 async fn open() -> (tempfile::TempDir, Meta) {
@@ -225,4 +226,69 @@ async fn a_write_by_another_process_is_seen_in_the_change_mark() {
     let other = Meta::open(dir.path()).await.unwrap();
     apps::put(&other, &app("ap-2", "y", "deployed", 2)).await.unwrap();
     assert_ne!(meta.change_mark(), before);
+}
+
+#[tokio::test]
+async fn a_secret_is_replaced_and_its_use_is_noted_only_while_it_is_there() {
+    let (_dir, meta) = open().await;
+    let secret = |record: &[u8]| secrets::Secret {
+        id: "st-1".into(),
+        environment: "main".into(),
+        name: "one".into(),
+        app_id: String::new(),
+        created_at: 5,
+        used_at: 0,
+        record: record.to_vec(),
+    };
+    secrets::put(&meta, &secret(b"a")).await.unwrap();
+    secrets::put(&meta, &secret(b"b")).await.unwrap();
+    secrets::touch(&meta, "st-1", 9).await.unwrap();
+    secrets::touch(&meta, "st-1", 7).await.unwrap();
+    assert_eq!(secrets::list(&meta).await.unwrap(), [secrets::Secret { used_at: 9, ..secret(b"b") }]);
+    assert!(secrets::delete(&meta, "st-1").await.unwrap());
+    secrets::touch(&meta, "st-1", 11).await.unwrap();
+    assert!(secrets::list(&meta).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_environment_is_made_once() {
+    let (_dir, meta) = open().await;
+    let dev = environments::Environment { name: "dev".into(), created_at: 5 };
+    assert!(environments::insert(&meta, &dev).await.unwrap());
+    assert!(!environments::insert(&meta, &dev).await.unwrap());
+    assert_eq!(environments::list(&meta).await.unwrap(), [dev]);
+    assert!(environments::delete(&meta, "dev").await.unwrap());
+    assert!(!environments::delete(&meta, "dev").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_publication_writes_the_app_its_objects_and_its_history_together() {
+    let (_dir, meta) = open().await;
+    let app = app("ap-1", "x", "deployed", 1);
+    let object = objects::Object {
+        id: "fu-1".into(),
+        kind: "function".into(),
+        app_id: "ap-1".into(),
+        name: String::new(),
+        record: b"new".to_vec(),
+    };
+    let version = |number: i64, record: &[u8]| deployments::Deployment {
+        app_id: "ap-1".into(),
+        version: number,
+        deployed_at: 10 * number,
+        record: record.to_vec(),
+    };
+    let (first, second) = (version(1, b"whole"), version(2, b"whole"));
+    let publish = |deployments| deployments::Publication {
+        app: &app,
+        objects: std::slice::from_ref(&object),
+        deployments,
+    };
+    deployments::publish(&meta, &publish(&[first])).await.unwrap();
+    let shortened = [version(1, b"short"), second.clone()];
+    deployments::publish(&meta, &publish(&shortened)).await.unwrap();
+    assert_eq!(deployments::list(&meta).await.unwrap(), shortened);
+    assert_eq!(objects::get(&meta, "fu-1").await.unwrap().unwrap(), object);
+    assert_eq!(apps::get(&meta, "ap-1").await.unwrap().unwrap(), app);
+    assert_eq!(deployments::delete_by_app(&meta, "ap-1").await.unwrap(), 2);
 }

@@ -7,7 +7,9 @@ use homeport_meta::{Meta, deployments};
 use homeport_proto::record as rec;
 use prost::Message as _;
 
-use super::{CLASS, FUNCTION, Registry, RegistryError, app_row, decode, insert, millis, object_row, read, write};
+use super::{
+    CLASS, FUNCTION, Registry, RegistryError, app_row, decode, insert, millis, object_row, read, write,
+};
 use crate::functions;
 
 /// Versions of an app that can come back. Of older ones is known that they were there.
@@ -49,9 +51,9 @@ impl Registry {
         classes: Vec<rec::Class>,
         deployment: Option<rec::Deployment>,
     ) -> Result<(), RegistryError> {
-        let function_rows = functions.iter().map(|function| {
-            object_row(FUNCTION, &function.id, &function.app_id, function.encode_to_vec())
-        });
+        let function_rows = functions
+            .iter()
+            .map(|function| object_row(FUNCTION, &function.id, &function.app_id, function.encode_to_vec()));
         let class_rows =
             classes.iter().map(|class| object_row(CLASS, &class.id, &class.app_id, class.encode_to_vec()));
         let objects: Vec<_> = function_rows.chain(class_rows).collect();

@@ -109,7 +109,7 @@ impl Registry {
         let staged: Vec<_> = staged.collect();
         let earlier = self.earlier_functions();
         let earlier = earlier.iter().flat_map(|deployment| &deployment.functions);
-        let mut needed = HashSet::new();
+        let mut needed = self.named_images();
         for function in all.iter().map(AsRef::as_ref).chain(&staged).chain(earlier) {
             if let Some(definition) = functions::definition(self, function) {
                 needed.insert(definition.image_id);

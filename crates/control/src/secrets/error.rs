@@ -12,7 +12,9 @@ pub enum SecretError {
     #[error("the secret {0} does not exist on this server; was it deleted?")]
     Missing(String),
     /// No secret has this name.
-    #[error("there is no secret `{name}` in environment `{environment}`: make it with `modal secret create {name} KEY=VALUE`")]
+    #[error(
+        "there is no secret `{name}` in environment `{environment}`: make it with `modal secret create {name} KEY=VALUE`"
+    )]
     Unknown {
         /// The name.
         name: String,
@@ -28,7 +30,9 @@ pub enum SecretError {
         keys: String,
     },
     /// The name is taken.
-    #[error("a secret `{name}` exists in environment `{environment}`: overwrite it with `--force`, or choose another name")]
+    #[error(
+        "a secret `{name}` exists in environment `{environment}`: overwrite it with `--force`, or choose another name"
+    )]
     Exists {
         /// The name.
         name: String,

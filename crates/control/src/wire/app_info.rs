@@ -65,7 +65,8 @@ impl Control {
         let mut summaries = HashMap::new();
         for id in info.functions.values() {
             let Some(function) = self.registry.function(id) else { continue };
-            let resources = functions::definition(&self.registry, &function).and_then(|found| found.resources);
+            let resources =
+                functions::definition(&self.registry, &function).and_then(|found| found.resources);
             let gpu = resources.and_then(|resources| resources.gpu_config);
             let gpu_config = gpu.filter(|gpu| gpu.count > 0).into_iter().collect();
             summaries.insert(id.clone(), pb::app_get_info_response::FunctionInfoSummary { gpu_config });
@@ -82,7 +83,11 @@ impl Control {
         Ok(pb::AppGetTagsResponse { tags: app.tags.clone() })
     }
 
-    pub(super) async fn app_set_tags(&self, _: &Caller, request: pb::AppSetTagsRequest) -> Result<(), Status> {
+    pub(super) async fn app_set_tags(
+        &self,
+        _: &Caller,
+        request: pb::AppSetTagsRequest,
+    ) -> Result<(), Status> {
         let _turn = self.registry.publishing.lock().await;
         let app = self.open_app(&request.app_id)?;
         self.registry.put_app(rec::App { tags: request.tags, ..app }).await?;

@@ -104,7 +104,9 @@ impl Control {
         let versions = self.registry.deployments(&app.id);
         let found = versions.into_iter().find(|version| i64::from(version.version) == i64::from(number));
         let found = found.ok_or_else(|| {
-            let what = if number < 1 { "has no version before its current one".to_owned() } else {
+            let what = if number < 1 {
+                "has no version before its current one".to_owned()
+            } else {
                 format!("has no version v{number}")
             };
             Status::not_found(format!("`{name}` {what}; `modal app history {name}` shows them"))

@@ -14,10 +14,7 @@ impl Control {
         _: &Caller,
         request: pb::AppGetLogsRequest,
     ) -> Result<Answers<pb::TaskLogsBatch>, Status> {
-        let app_id = request.app_id.clone();
-        if self.registry.app(&app_id).is_none() {
-            return Err(missing("app", &app_id));
-        }
+        let app_id = self.log_of(&request)?;
         let control = self.clone();
         let mut last = entry_number(&request.last_entry_id);
         // No time is what one asks who wants only what is there.
@@ -49,6 +46,21 @@ impl Control {
                 }
             }
         }))
+    }
+
+    /// The app whose log is meant. Who wants that of a container may leave the app out.
+    fn log_of(&self, request: &pb::AppGetLogsRequest) -> Result<String, Status> {
+        let mut app_id = request.app_id.clone();
+        if app_id.is_empty() && !request.task_id.is_empty() {
+            let task = |scheduler: &mut crate::scheduler::Scheduler, _| {
+                scheduler.task(&request.task_id).map(|task| task.app_id.clone())
+            };
+            app_id = self.with_scheduler(task).ok_or_else(|| missing("container", &request.task_id))?;
+        }
+        match self.registry.app(&app_id) {
+            Some(_) => Ok(app_id),
+            None => Err(missing("app", &app_id)),
+        }
     }
 
     pub(super) async fn app_fetch_logs(

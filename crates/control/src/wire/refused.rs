@@ -1,5 +1,7 @@
 //! What clients can ask for and this server doesn't have, in words that a user understands.
 
+use homeport_proto::client as pb;
+
 /// A family of methods, by the beginning of their names, and why there is none of it.
 struct Refusal {
     methods: &'static str,
@@ -12,8 +14,14 @@ const fn refusal(methods: &'static str, text: &'static str) -> Refusal {
 
 /// The first that fits counts.
 const REFUSALS: &[Refusal] = &[
-    refusal("AppGetTimeRangeStats", "statistics of apps are not there yet: see /metrics and `modal app logs`"),
-    refusal("AppPromote", "staged deployments are not there yet: deploy the app, and roll it back if need be"),
+    refusal(
+        "AppGetTimeRangeStats",
+        "statistics of apps are not there yet: see /metrics and `modal app logs`",
+    ),
+    refusal(
+        "AppPromote",
+        "staged deployments are not there yet: deploy the app, and roll it back if need be",
+    ),
     refusal("AuditLog", "there is no audit log"),
     refusal("AuthToken", "there is no input plane: calls go through this server itself"),
     refusal("Attempt", "there is no input plane: calls go through this server itself"),
@@ -41,12 +49,11 @@ const REFUSALS: &[Refusal] = &[
         "FunctionStartPtyShell",
         "interactive containers (`modal run -i`, `breakpoint()`, `modal shell`) are not there yet",
     ),
-    refusal("ImageGetByTag", "images with names are not there yet: describe the image where it is used"),
-    refusal("ImageListTags", "images with names are not there yet: describe the image where it is used"),
-    refusal("ImageName", "images with names are not there yet: describe the image where it is used"),
-    refusal("ImagePublish", "images with names are not there yet: describe the image where it is used"),
-    refusal("ImageTag", "images with names are not there yet: describe the image where it is used"),
-    refusal("ImageDelete", "images are not deleted one by one: `homeport storage gc` removes what nobody uses"),
+    refusal("ImageBuildChainGet", "logs of builds are not kept: what a build says is shown while it runs"),
+    refusal(
+        "ImageDelete",
+        "images are not deleted one by one: `homeport storage gc` removes what nobody uses",
+    ),
     refusal("Map", "there is no input plane: calls go through this server itself"),
     refusal("NotebookKernel", "notebooks on the server are not there yet"),
     refusal("Object", "there are no suggestions for names"),
@@ -81,6 +88,29 @@ const REFUSALS: &[Refusal] = &[
 pub(crate) fn feature(method: &str) -> Option<&'static str> {
     REFUSALS.iter().find(|refusal| method.starts_with(refusal.methods)).map(|refusal| refusal.text)
 }
+
+/// What a function asks for without which it is better not run: running it otherwise than asked would be a surprise, or
+/// worse.
+pub(super) fn absent(definition: &pb::Function) -> Option<&'static str> {
+    let asked = [
+        (definition.webhook_config.as_ref().is_some_and(|config| config.r#type != 0), "web endpoints"),
+        (definition.http_config.is_some(), "servers behind a URL (`@app.server`)"),
+        (definition.schedule.is_some(), "schedules"),
+        (definition.block_network, "way to run a function without a network"),
+        (definition.untrusted, "way to keep a function from the server (`restrict_modal_access`)"),
+        (definition.i6pn_enabled, "private network between containers (`i6pn`)"),
+        (definition.experimental_group_size > 0, "clusters of containers (`@modal.clustered`)"),
+        (!definition.cloud_bucket_mounts.is_empty(), CLOUD_BUCKETS),
+    ];
+    asked.iter().find(|(asked, _)| *asked).map(|(_, what)| *what)
+}
+
+/// What options of a function ask for, in the same way.
+pub(super) fn absent_option(options: &pb::FunctionOptions) -> Option<&'static str> {
+    (!options.cloud_bucket_mounts.is_empty()).then_some(CLOUD_BUCKETS)
+}
+
+const CLOUD_BUCKETS: &str = "cloud bucket mounts";
 
 #[cfg(test)]
 mod tests {

@@ -26,9 +26,7 @@ impl Control {
         };
         let entry = match creation {
             Creation::Unspecified => self.secrets.named(&name, &new.environment)?,
-            Creation::CreateIfMissing
-            | Creation::CreateFailIfExists
-            | Creation::CreateOverwriteIfExists => {
+            Creation::CreateIfMissing | Creation::CreateFailIfExists | Creation::CreateOverwriteIfExists => {
                 new.id = self.new_id(caller, "st", format!("{} {name}", new.environment).as_bytes());
                 new.name = name;
                 let if_exists = match creation {
@@ -110,11 +108,8 @@ impl Control {
 }
 
 fn require(entry: &Entry, keys: &[String]) -> Result<(), SecretError> {
-    let lacking: Vec<String> = keys
-        .iter()
-        .filter(|key| !entry.record.keys.contains(key))
-        .map(|key| format!("`{key}`"))
-        .collect();
+    let lacking: Vec<String> =
+        keys.iter().filter(|key| !entry.record.keys.contains(key)).map(|key| format!("`{key}`")).collect();
     if lacking.is_empty() {
         return Ok(());
     }
