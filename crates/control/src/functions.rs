@@ -1,19 +1,14 @@
 //! What functions are: handles for clients, definitions for containers, demands for the scheduler.
 
+mod demand;
+mod options;
+
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 
-use crate::registry::Registry;
-use crate::scheduler::{GpuDemand, PoolSpec};
+pub use demand::{autoscaler, merged, pool_spec};
 
-/// Seconds for an input when the client names none.
-const DEFAULT_TIMEOUT: u32 = 300;
-/// Seconds that an idle container stays when the client names none.
-const DEFAULT_IDLE: u32 = 60;
-/// Thousandths of a core that placement reserves when the client names none.
-const DEFAULT_MILLI_CPU: u32 = 125;
-/// MiB of memory that placement reserves when the client names none.
-const DEFAULT_MEMORY_MB: u32 = 128;
+use crate::registry::Registry;
 
 /// The definition that a container of the function runs, with the options of its binding.
 pub fn definition(registry: &Registry, function: &rec::Function) -> Option<pb::Function> {
@@ -22,49 +17,14 @@ pub fn definition(registry: &Registry, function: &rec::Function) -> Option<pb::F
     };
     let base = registry.function(&binding.function_id)?;
     let mut definition = definition(registry, &base)?;
-    if let Some(options) = &binding.options {
-        apply(&mut definition, options);
+    if let Some(asked) = &binding.options {
+        options::apply(&mut definition, asked);
     }
     Some(definition)
 }
 
 fn first_ranked(data: &pb::FunctionData) -> Option<pb::Function> {
     data.ranked_functions.iter().min_by_key(|ranked| ranked.rank).and_then(|ranked| ranked.function.clone())
-}
-
-fn apply(definition: &mut pb::Function, options: &pb::FunctionOptions) {
-    let autoscaler = definition.autoscaler_settings.get_or_insert_default();
-    if let Some(resources) = &options.resources {
-        definition.resources = Some(resources.clone());
-    }
-    if let Some(policy) = &options.retry_policy {
-        definition.retry_policy = Some(*policy);
-    }
-    if let Some(limit) = options.concurrency_limit {
-        definition.concurrency_limit = limit;
-        autoscaler.max_containers = Some(limit);
-    }
-    if let Some(idle) = options.task_idle_timeout_secs {
-        definition.task_idle_timeout_secs = idle;
-        autoscaler.scaledown_window = Some(idle);
-    }
-    if let Some(warm) = options.warm_pool_size {
-        definition.warm_pool_size = warm;
-        autoscaler.min_containers = Some(warm);
-    }
-    if let Some(timeout) = options.timeout_secs {
-        definition.timeout_secs = timeout;
-    }
-    if let Some(most) = options.max_concurrent_inputs.or(options.target_concurrent_inputs) {
-        definition.max_concurrent_inputs = most;
-        definition.target_concurrent_inputs = options.target_concurrent_inputs.unwrap_or(most);
-    }
-    if options.replace_secret_ids || !options.secret_ids.is_empty() {
-        definition.secret_ids.clone_from(&options.secret_ids);
-    }
-    if options.replace_volume_mounts || !options.volume_mounts.is_empty() {
-        definition.volume_mounts.clone_from(&options.volume_mounts);
-    }
 }
 
 /// What a client holds of a function.
@@ -168,74 +128,4 @@ pub fn route(registry: &Registry, function: &rec::Function) -> Route {
         }
         _ => Route { pool_id: function.id.clone(), method: None },
     }
-}
-
-/// How the scheduler shall serve the function.
-pub fn pool_spec(registry: &Registry, function: &rec::Function) -> Option<PoolSpec> {
-    let definition = definition(registry, function)?;
-    let resources = definition.resources.clone().unwrap_or_default();
-    let autoscaler = definition.autoscaler_settings.unwrap_or_default();
-    let or = |value: u32, default: u32| if value == 0 { default } else { value };
-    let max = autoscaler.max_containers.unwrap_or(definition.concurrency_limit);
-    let memory_mb = or(resources.memory_mb, DEFAULT_MEMORY_MB);
-    let timeout = or(definition.timeout_secs, DEFAULT_TIMEOUT);
-    Some(PoolSpec {
-        function_id: function.id.clone(),
-        app_id: function.app_id.clone(),
-        name: definition.function_name.trim_end_matches(".*").to_owned(),
-        concurrency: definition.max_concurrent_inputs.max(definition.target_concurrent_inputs).max(1),
-        max_containers: (max > 0).then_some(max),
-        min_containers: autoscaler.min_containers.unwrap_or(definition.warm_pool_size),
-        idle: or(autoscaler.scaledown_window.unwrap_or(definition.task_idle_timeout_secs), DEFAULT_IDLE)
-            .into(),
-        timeout: timeout.into(),
-        startup_timeout: or(definition.startup_timeout_secs, timeout.max(DEFAULT_TIMEOUT)).into(),
-        milli_cpu: or(resources.milli_cpu, DEFAULT_MILLI_CPU),
-        memory_bytes: u64::from(memory_mb) << 20,
-        memory_limit: u64::from(resources.memory_mb_max) << 20,
-        gpus: gpus(registry, function),
-        is_build: definition.is_builder_function,
-    })
-}
-
-/// The GPUs that would do, in the order of preference.
-fn gpus(registry: &Registry, function: &rec::Function) -> Vec<GpuDemand> {
-    if let Some(binding) = &function.binding
-        && binding.options.as_ref().is_none_or(|options| options.resources.is_none())
-        && let Some(base) = registry.function(&binding.function_id)
-    {
-        return gpus(registry, &base);
-    }
-    if function.binding.is_none()
-        && let Some(data) = &function.data
-        && data.ranked_functions.len() > 1
-    {
-        let mut ranked: Vec<_> = data.ranked_functions.iter().collect();
-        ranked.sort_by_key(|ranked| ranked.rank);
-        return ranked
-            .iter()
-            .filter_map(|ranked| gpu(ranked.function.as_ref()?.resources.as_ref()?))
-            .collect();
-    }
-    definition(registry, function)
-        .and_then(|definition| definition.resources)
-        .and_then(|resources| gpu(&resources))
-        .into_iter()
-        .collect()
-}
-
-fn gpu(resources: &pb::Resources) -> Option<GpuDemand> {
-    let config = resources.gpu_config.as_ref()?;
-    let model = if config.gpu_type.is_empty() {
-        match config.r#type() {
-            pb::GpuType::Unspecified => return None,
-            pb::GpuType::Any => None,
-            pb::GpuType::A10080gb => Some("A100-80GB".to_owned()),
-            named => Some(named.as_str_name().trim_start_matches("GPU_TYPE_").replace('_', "-")),
-        }
-    } else {
-        let word = config.gpu_type.to_ascii_uppercase();
-        (word != "ANY").then_some(word)
-    };
-    Some(GpuDemand { model, count: config.count.max(1) })
 }

@@ -1,173 +1,168 @@
-//! How many containers a pool gets, and where.
+//! How many containers a pool gets.
 
 use super::effect::{Effect, Launch};
+use super::placement::Placement;
 use super::pool::GpuDemand;
-use super::task::{EXIT_HOOKS, Task, TaskPhase};
+use super::task::{Task, TaskPhase};
 use super::{Pool, Scheduler};
 use crate::clock::Seconds;
 
-/// Containers that may be on their way up on one worker for each of its cores. Starting is mostly
-/// CPU work: more at once only makes all of them late.
-const STARTS_PER_CORE: usize = 2;
+/// How long a pool has more containers than it needs before those that are on their way up are
+/// given up: pauses between inputs are often shorter than a start.
+const SURPLUS_KEPT: Seconds = 1.0;
+/// With more pools than this in want of containers, only the passing of time starts any: a step
+/// would cost too much.
+const MANY_DEMANDING: usize = 256;
+/// How long a function waits for room before its app's log says so: while containers come and go,
+/// a short wait is nothing special.
+const WAIT_SAID_AFTER: Seconds = 5.0;
+/// How long the same reason to wait is not repeated.
+const SAID_AGAIN_AFTER: Seconds = 600.0;
 
-enum Placement {
-    On {
-        worker_id: String,
-        devices: Vec<String>,
-        without_gpu: Option<GpuDemand>,
-    },
-    /// Something must happen first: a worker, or the end of another start.
-    Later,
-    /// This worker could, but its resources are with other containers.
-    Full {
-        worker_id: String,
-    },
-    /// No worker can ever do it; the reason.
-    Never(String),
+/// What a pool has of containers, and what it wants.
+#[derive(Debug, Default)]
+pub(super) struct Demand {
+    /// Containers that take inputs, now or when they are up.
+    pub(super) serving: usize,
+    /// Containers that count towards the limit: those that are leaving, too, unless they run an
+    /// older definition.
+    occupied: usize,
+    /// Containers that the inputs, the minimum and the buffer ask for, within the limit.
+    pub(super) wanted: usize,
 }
 
 impl Scheduler {
-    /// Starts the containers that queued inputs need, as far as the workers carry them.
-    pub(super) fn scale(&mut self, now: Seconds) {
-        let mut wanting: Vec<(u64, String)> = self
-            .pools
-            .values()
-            .filter(|pool| self.shortage(pool, now) > 0)
-            .map(|pool| (pool.last_launch, pool.spec.function_id.clone()))
-            .collect();
-        // The pool that got a container longest ago comes first: one container each round.
-        wanting.sort();
-        while !wanting.is_empty() {
-            wanting.retain(|(_, pool_id)| self.launch_one(pool_id, now));
+    pub(super) fn demand(&self, pool: &Pool) -> Demand {
+        let mut demand = Demand::default();
+        let mut running = 0;
+        for task in pool.tasks.iter().filter_map(|id| self.tasks.get(id)) {
+            demand.occupied += usize::from(!task.outdated);
+            if !task.draining {
+                demand.serving += 1;
+                running += task.running();
+            }
         }
+        let spec = &pool.spec;
+        let needed = (pool.queue.len() + running).div_ceil(spec.slots());
+        let buffer = if needed > 0 { spec.buffer_containers as usize } else { 0 };
+        demand.wanted = (needed + buffer).max(spec.min_containers as usize).min(spec.most());
+        demand
     }
 
     /// How many more containers the pool wants than it has.
-    fn shortage(&self, pool: &Pool, now: Seconds) -> usize {
-        if pool.closed || self.closing || now < pool.rests_until {
+    fn shortage(&self, pool: &Pool) -> usize {
+        if pool.closed {
             return 0;
         }
-        let serving: Vec<&Task> = self
-            .live_tasks()
-            .filter(|task| task.pool_id == pool.spec.function_id && !task.draining)
-            .collect();
-        let running: usize = serving.iter().map(|task| task.inputs.len()).sum();
-        let slots = pool.spec.concurrency.max(1) as usize;
-        let most = pool.spec.max_containers.map_or(usize::MAX, |most| most.max(1) as usize);
-        let wanted =
-            (pool.queue.len() + running).div_ceil(slots).max(pool.spec.min_containers as usize).min(most);
-        wanted.saturating_sub(serving.len())
+        let demand = self.demand(pool);
+        let room = pool.spec.most().saturating_sub(demand.occupied);
+        demand.wanted.saturating_sub(demand.serving).min(room)
+    }
+
+    /// Starts the containers that queued inputs need, as far as the machines carry them.
+    pub(super) fn scale(&mut self, now: Seconds) {
+        if self.demanding.len() <= MANY_DEMANDING {
+            self.scale_all(now);
+        }
+    }
+
+    /// The same, however many pools want containers.
+    pub(super) fn scale_all(&mut self, now: Seconds) {
+        if self.closing || self.machines.is_empty() {
+            return;
+        }
+        let (mut wanting, mut settled) = (Vec::new(), Vec::new());
+        for id in &self.demanding {
+            match self.pools.get(id) {
+                Some(pool) if self.shortage(pool) > 0 => {
+                    if now >= pool.rests_until {
+                        wanting.push((pool.last_launch, id.clone()));
+                    }
+                }
+                _ => settled.push(id.clone()),
+            }
+        }
+        for id in settled {
+            self.demanding.remove(&id);
+            if let Some(pool) = self.pools.get_mut(&id) {
+                pool.waits_since = None;
+            }
+        }
+        // The pool that got a container longest ago comes first: one container each round.
+        wanting.sort();
+        let reserved = self.reservation(wanting.iter().map(|(_, id)| id.as_str()), now);
+        while !wanting.is_empty() {
+            wanting.retain(|(_, pool_id)| self.launch_one(pool_id, reserved.as_ref(), now));
+        }
     }
 
     /// Starts one container of the pool. True when it may want another one now.
-    fn launch_one(&mut self, pool_id: &str, now: Seconds) -> bool {
+    fn launch_one(&mut self, pool_id: &str, reserved: Option<&(String, String)>, now: Seconds) -> bool {
         let Some(pool) = self.pools.get(pool_id) else { return false };
-        if self.shortage(pool, now) == 0 {
+        if self.shortage(pool) == 0 {
             return false;
         }
-        match self.place(pool) {
+        // What is kept free for a pool that waits for long is not for others.
+        let kept_free = reserved.filter(|(id, _)| id != pool_id).map(|(_, worker_id)| worker_id.as_str());
+        match self.place(&pool.spec, kept_free) {
             Placement::On { worker_id, devices, without_gpu } => {
                 self.launch(pool_id, worker_id, devices, without_gpu, now);
-                true
+                return true;
             }
-            Placement::Later => false,
-            Placement::Full { worker_id } => {
-                self.make_room(pool_id, &worker_id, now);
-                false
+            Placement::Later => self.waits(pool_id, now),
+            Placement::Full => {
+                let waited = self.waits(pool_id, now);
+                self.make_room(pool_id, waited, now);
+                if waited >= WAIT_SAID_AFTER {
+                    self.say_waiting(pool_id, "what it needs of the machines is with other containers", now);
+                }
+                waited
             }
             Placement::Never(reason) => {
-                self.say_waiting(pool_id, &reason);
-                false
+                self.say_waiting(pool_id, &reason, now);
+                self.waits(pool_id, now)
             }
-        }
+        };
+        false
     }
 
-    fn place(&self, pool: &Pool) -> Placement {
-        let spec = &pool.spec;
-        if self.nodes.is_empty() {
-            return Placement::Later;
+    /// For how long the pool has had inputs and no container.
+    fn waits(&mut self, pool_id: &str, now: Seconds) -> Seconds {
+        let Some(pool) = self.pools.get_mut(pool_id) else { return 0.0 };
+        if !pool.tasks.is_empty() {
+            pool.waits_since = None;
+            return 0.0;
         }
-        let fits =
-            |node: &&super::Node| node.milli_cpu >= spec.milli_cpu && node.memory_bytes >= spec.memory_bytes;
-        if !self.nodes.values().any(|node| fits(&node)) {
-            return Placement::Never(format!(
-                "no machine has {:.2} cores and {} MiB of memory",
-                f64::from(spec.milli_cpu) / 1000.0,
-                spec.memory_bytes >> 20
-            ));
-        }
-        let possible: Vec<&GpuDemand> = spec
-            .gpus
-            .iter()
-            .filter(|demand| self.nodes.values().filter(fits).any(|node| node.could_provide(demand)))
-            .collect();
-        let mut without_gpu = None;
-        if possible.is_empty()
-            && let Some(first) = spec.gpus.first()
-        {
-            if !self.policy.gpu_fallback_cpu {
-                let asked: Vec<String> = spec.gpus.iter().map(ToString::to_string).collect();
-                return Placement::Never(format!(
-                    "no machine has the GPU that it asks for ({})",
-                    asked.join(", ")
-                ));
-            }
-            without_gpu = Some(first.clone());
-        }
-        let mut full = None;
-        for node in self.nodes.values().filter(fits) {
-            let here: Vec<&Task> = self.live_tasks().filter(|task| task.worker_id == node.id).collect();
-            let milli_cpu: u32 = here.iter().map(|task| task.milli_cpu).sum();
-            let memory: u64 = here.iter().map(|task| task.memory_bytes).sum();
-            let starting = here.iter().filter(|task| task.phase == TaskPhase::Starting).count();
-            let may_start = (node.milli_cpu as usize / 1000).max(1) * STARTS_PER_CORE;
-            if milli_cpu + spec.milli_cpu > node.milli_cpu || memory + spec.memory_bytes > node.memory_bytes {
-                full.get_or_insert(node.id.clone());
-                continue;
-            }
-            if starting >= may_start {
-                continue;
-            }
-            if possible.is_empty() {
-                return Placement::On { worker_id: node.id.clone(), devices: Vec::new(), without_gpu };
-            }
-            for demand in &possible {
-                let devices: Vec<String> = node
-                    .matching(demand)
-                    .map(|gpu| gpu.device.clone())
-                    .filter(|device| !here.iter().any(|task| task.devices.contains(device)))
-                    .take(demand.count as usize)
-                    .collect();
-                if devices.len() == demand.count as usize {
-                    return Placement::On { worker_id: node.id.clone(), devices, without_gpu: None };
+        now - *pool.waits_since.get_or_insert(now)
+    }
+
+    /// Gives up containers that are on their way up and that nobody needs any more: their calls were
+    /// cancelled, or others were faster. One whose process runs already is nearly there and stays.
+    pub(super) fn give_up_surplus(&mut self, now: Seconds) {
+        let starting = self.live_tasks().filter(|task| task.phase == TaskPhase::Starting);
+        let mut pools: Vec<String> = starting.map(|task| task.pool_id.clone()).collect();
+        pools.sort();
+        pools.dedup();
+        for pool_id in pools {
+            let Some(pool) = self.pools.get(&pool_id) else { continue };
+            let demand = self.demand(pool);
+            let surplus = demand.serving.saturating_sub(demand.wanted);
+            let mut young: Vec<&Task> = pool
+                .tasks
+                .iter()
+                .filter_map(|id| self.tasks.get(id))
+                .filter(|task| task.phase == TaskPhase::Starting && !task.draining && task.start.process.is_none())
+                .collect();
+            young.sort_by(|a, b| b.created.total_cmp(&a.created).then(b.id.cmp(&a.id)));
+            let needless: Vec<String> = young.iter().take(surplus).map(|task| task.id.clone()).collect();
+            let Some(pool) = self.pools.get_mut(&pool_id) else { continue };
+            if surplus == 0 {
+                pool.surplus_since = None;
+            } else if now - *pool.surplus_since.get_or_insert(now) >= SURPLUS_KEPT {
+                for task_id in needless {
+                    self.drain(&task_id, now);
                 }
             }
-            full.get_or_insert(node.id.clone());
-        }
-        full.map_or(Placement::Later, |worker_id| Placement::Full { worker_id })
-    }
-
-    /// Lets the container that has been idle for longest go, so that a waiting pool gets its place.
-    fn make_room(&mut self, pool_id: &str, worker_id: &str, now: Seconds) {
-        // On a machine without GPUs the function runs without: any container there is in its way.
-        let has_gpus = self.nodes.get(worker_id).is_some_and(|node| !node.gpus.is_empty());
-        let wants_gpu = has_gpus && self.pools.get(pool_id).is_some_and(|pool| !pool.spec.gpus.is_empty());
-        let here = || self.live_tasks().filter(|task| task.worker_id == worker_id);
-        // One at a time: what leaves already may be enough.
-        if here().any(|task| task.draining) {
-            return;
-        }
-        let idle = here().filter(|task| {
-            let wanted = self.pools.get(&task.pool_id).is_some_and(|pool| !pool.queue.is_empty());
-            task.phase == TaskPhase::Serving
-                && task.inputs.is_empty()
-                && !wanted
-                && task.devices.is_empty() != wants_gpu
-                && self.may_leave(&task.id)
-        });
-        let longest = idle.min_by(|a, b| a.idle_since.total_cmp(&b.idle_since)).map(|task| task.id.clone());
-        if let Some(task_id) = longest {
-            self.mark_draining(&task_id, now + EXIT_HOOKS);
         }
     }
 
@@ -182,12 +177,19 @@ impl Scheduler {
         self.launched += 1;
         let Some(pool) = self.pools.get_mut(pool_id) else { return };
         pool.last_launch = self.launched;
-        pool.waiting_said = None;
+        pool.waits_since = None;
+        pool.surplus_since = None;
         let spec = &pool.spec;
         // Unique by the counter and the second of the start, and the same in a replay.
         let counter = self.launched.to_le_bytes();
         let task_id = crate::ids::derived("ta", &[pool_id.as_bytes(), &counter, &now.to_le_bytes()]);
-        let task = Task::new(&task_id, spec, &worker_id, devices.clone(), now);
+        let waits_longest = pool.queue.front().and_then(|id| self.inputs.get(id));
+        let mut task = Task::new(&task_id, spec, &worker_id, devices.clone(), now);
+        task.start.queued = waits_longest.map(|input| input.queued_at);
+        pool.tasks.insert(task_id.clone());
+        if let Some(machine) = self.machines.get_mut(&worker_id) {
+            machine.admit(&task);
+        }
         self.tasks.insert(task_id.clone(), task);
         self.tally.started();
         self.effects.push(Effect::Launch(Launch {
@@ -199,13 +201,14 @@ impl Scheduler {
         }));
     }
 
-    /// Tells the app once why its function waits.
-    fn say_waiting(&mut self, pool_id: &str, reason: &str) {
+    /// Tells the app why its function waits, and doesn't repeat it.
+    fn say_waiting(&mut self, pool_id: &str, reason: &str, now: Seconds) {
         let Some(pool) = self.pools.get_mut(pool_id) else { return };
-        if pool.waiting_said.as_deref() == Some(reason) {
+        let said = pool.waiting_said.as_ref();
+        if said.is_some_and(|(last, at)| last == reason && now - at < SAID_AGAIN_AFTER) {
             return;
         }
-        pool.waiting_said = Some(reason.to_owned());
+        pool.waiting_said = Some((reason.to_owned(), now));
         self.effects.push(Effect::Notice {
             app_id: pool.spec.app_id.clone(),
             text: format!("{} waits: {reason}.", pool.spec.name),

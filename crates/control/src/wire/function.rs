@@ -1,15 +1,21 @@
 //! Functions: announced, defined, bound to parameters, looked up.
 
+use std::sync::Arc;
+
 use homeport_proto::client as pb;
 use homeport_proto::record as rec;
-use prost::Message as _;
 use tonic::Status;
 
 use super::missing;
+use super::refused::{absent, absent_option};
 use crate::auth::Caller;
 use crate::control::Control;
-use crate::functions;
+use crate::functions::{self, Route};
 use crate::ids;
+use crate::validation;
+
+/// The longest parameters of a class. They are part of the record of each set of parameters.
+const MOST_PARAMETER_BYTES: usize = 1 << 20;
 
 impl Control {
     pub(super) async fn function_precreate(
@@ -64,21 +70,13 @@ impl Control {
             data: request.function_data,
             binding: None,
             generation: known.map_or(0, |known| known.generation) + 1,
+            ..Default::default()
         };
         let definition = functions::definition(&self.registry, &function)
             .ok_or_else(|| Status::invalid_argument("the request defines no function"))?;
         self.refuse_what_is_missing(&definition)?;
         self.say_what_is_missing(&function.app_id, &definition);
-        let function = self.registry.put_function(function).await?;
-        self.with_scheduler(|scheduler, _| scheduler.renew(&function.id));
-        self.refresh_pool(&function);
-        // The same class with parameters has the new definition as well.
-        for bound in self.registry.functions_of(&function.app_id) {
-            if bound.binding.as_ref().is_some_and(|binding| binding.function_id == function.id) {
-                self.with_scheduler(|scheduler, _| scheduler.renew(&bound.id));
-                self.refresh_pool(&bound);
-            }
-        }
+        self.define(&function).await?;
         Ok(pb::FunctionCreateResponse {
             function_id,
             function: Some(definition),
@@ -90,20 +88,15 @@ impl Control {
 
     /// A function that could never start is refused when it is made, not when it is called.
     fn refuse_what_is_missing(&self, definition: &pb::Function) -> Result<(), Status> {
+        validation::function(definition)?;
         let name = &definition.function_name;
         let refuse =
             |what: &str| Err(Status::failed_precondition(format!("{name}: this Homeport has no {what} yet")));
-        if definition.webhook_config.as_ref().is_some_and(|config| config.r#type != 0) {
-            return refuse("web endpoints");
-        }
-        if definition.schedule.is_some() {
-            return refuse("schedules");
-        }
-        // Running it with a network would be worse than not running it.
-        if definition.block_network {
-            return refuse("way to run a function without a network");
+        if let Some(what) = absent(definition) {
+            return refuse(what);
         }
         self.check_volume_mounts(&definition.volume_mounts)?;
+        self.secrets.check(&definition.secret_ids)?;
         for mount in &definition.shared_volume_mounts {
             self.network_file_system(&mount.shared_volume_id)?;
         }
@@ -118,14 +111,14 @@ impl Control {
     /// What a function asks for and does not get, although it runs: said in the app's log, never
     /// left for the user to find out.
     fn say_what_is_missing(&self, app_id: &str, definition: &pb::Function) {
-        let retries = definition.retry_policy.as_ref().is_some_and(|policy| policy.retries > 0);
+        let disk = definition.resources.as_ref().is_some_and(|resources| resources.ephemeral_disk_mb > 0);
         let lacks = [
-            (retries, "failed inputs are not retried"),
             (definition.checkpointing_enabled, "no memory snapshot is taken: each container starts anew"),
+            (disk, "ephemeral_disk reserves nothing: a container may use what is free on the machine's disk"),
         ];
         for (_, what) in lacks.iter().filter(|(asked, _)| *asked) {
             let name = definition.function_name.trim_end_matches(".*");
-            self.logs.say(app_id, &format!("{name}: {what} on this Homeport yet."), self.clock.now());
+            self.logs.say(app_id, &format!("{name}: {what}."), self.clock.now());
         }
     }
 
@@ -155,12 +148,14 @@ impl Control {
         _: &Caller,
         request: pb::FunctionBindParamsRequest,
     ) -> Result<pb::FunctionBindParamsResponse, Status> {
-        let asked = self
-            .registry
-            .function(&request.function_id)
-            .ok_or_else(|| missing("function", &request.function_id))?;
+        let asked = self.function(&request.function_id).await?;
+        check_binding(&request)?;
         if let Some(options) = &request.function_options {
             self.check_volume_mounts(&options.volume_mounts)?;
+            self.secrets.check(&options.secret_ids)?;
+            if let Some(what) = absent_option(options) {
+                return Err(Status::failed_precondition(format!("this Homeport has no {what} yet")));
+            }
         }
         // A bound placeholder of a method leads to the bound class.
         let target = functions::route(&self.registry, &asked).pool_id;
@@ -178,7 +173,7 @@ impl Control {
                 generation: asked.generation,
                 ..Default::default()
             };
-            function = self.registry.put_function(placeholder).await?;
+            function = self.registry.put_bound(placeholder).await?;
         }
         Ok(pb::FunctionBindParamsResponse {
             bound_function_id: function.id.clone(),
@@ -186,42 +181,63 @@ impl Control {
         })
     }
 
-    /// The function `id` with parameters. The same parameters give the same function, so that all
-    /// callers share its containers.
-    async fn bind(
-        &self,
-        id: &str,
-        request: &pb::FunctionBindParamsRequest,
-    ) -> Result<std::sync::Arc<rec::Function>, Status> {
-        let base = self.registry.function(id).ok_or_else(|| missing("function", id))?;
-        let options =
-            request.function_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
-        let generation = base.generation.to_le_bytes();
-        let bound_id =
-            ids::derived("fu", &[id.as_bytes(), &generation, &request.serialized_params, options.as_slice()]);
-        if let Some(known) = self.registry.function(&bound_id) {
-            return Ok(known);
-        }
-        let function = rec::Function {
-            id: bound_id,
-            app_id: base.app_id.clone(),
-            client_version: base.client_version.clone(),
-            binding: Some(rec::Binding {
-                function_id: id.to_owned(),
-                serialized_params: request.serialized_params.clone(),
-                options: request.function_options.clone(),
-            }),
-            generation: base.generation,
-            ..Default::default()
+    /// The function `id` with parameters. The same parameters give the same function, also after the
+    /// next deployment, so that all callers share its containers.
+    async fn bind(&self, id: &str, request: &pb::FunctionBindParamsRequest) -> Result<Arc<rec::Function>, Status> {
+        let base = self.function(id).await?;
+        let options = request.function_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let bound_id = ids::derived("fu", &[id.as_bytes(), &request.serialized_params, options.as_slice()]);
+        let known = self.registry.find_function(&bound_id).await?;
+        let function = match known.filter(|known| known.generation == base.generation) {
+            Some(known) => known,
+            None => {
+                let function = rec::Function {
+                    id: bound_id,
+                    app_id: base.app_id.clone(),
+                    client_version: base.client_version.clone(),
+                    binding: Some(rec::Binding {
+                        function_id: id.to_owned(),
+                        serialized_params: request.serialized_params.clone(),
+                        options: request.function_options.clone(),
+                    }),
+                    generation: base.generation,
+                    ..Default::default()
+                };
+                let function = self.registry.put_bound(function).await?;
+                self.refresh_pool(&function);
+                function
+            }
         };
-        tracing::debug!(
-            function = function.id,
-            bytes = function.encoded_len(),
-            "function bound to parameters"
-        );
-        let function = self.registry.put_function(function).await?;
-        self.refresh_pool(&function);
+        self.serving(&function).await?;
         Ok(function)
+    }
+
+    /// The function `id`, for a client that names it.
+    pub(super) async fn function(&self, id: &str) -> Result<Arc<rec::Function>, Status> {
+        self.registry.find_function(id).await?.ok_or_else(|| missing("function", id))
+    }
+
+    /// Where inputs of the function go: to a pool that is there, and stays until they have come.
+    pub(super) async fn serving(&self, function: &rec::Function) -> Result<Route, Status> {
+        let route = functions::route(&self.registry, function);
+        let keep = || self.with_scheduler(|scheduler, now| scheduler.keep_pool(&route.pool_id, now));
+        if !keep() {
+            // It was forgotten while nobody used it.
+            self.refresh_pool(&*self.function(&route.pool_id).await?);
+            if !keep() {
+                return Err(self.why_unserved(function));
+            }
+        }
+        Ok(route)
+    }
+
+    fn why_unserved(&self, function: &rec::Function) -> Status {
+        match self.registry.app(&function.app_id).map(|app| app.state()) {
+            Some(pb::AppState::Stopping | pb::AppState::Stopped) | None => {
+                Status::failed_precondition(format!("the app {} is stopped", function.app_id))
+            }
+            Some(_) => missing("the definition of function", &function.id),
+        }
     }
 
     pub(super) async fn function_get_serialized(
@@ -229,10 +245,7 @@ impl Control {
         caller: &Caller,
         request: pb::FunctionGetSerializedRequest,
     ) -> Result<pb::FunctionGetSerializedResponse, Status> {
-        let function = self
-            .registry
-            .function(&request.function_id)
-            .ok_or_else(|| missing("function", &request.function_id))?;
+        let function = self.function(&request.function_id).await?;
         self.own_app(caller, &function.app_id)?;
         let definition = functions::definition(&self.registry, &function)
             .ok_or_else(|| missing("the definition of function", &request.function_id))?;
@@ -241,12 +254,20 @@ impl Control {
             class_serialized: definition.class_serialized,
         })
     }
+}
 
-    pub(super) async fn function_get_dynamic_concurrency(
-        &self,
-        _: &Caller,
-        request: pb::FunctionGetDynamicConcurrencyRequest,
-    ) -> Result<pb::FunctionGetDynamicConcurrencyResponse, Status> {
-        Ok(pb::FunctionGetDynamicConcurrencyResponse { concurrency: request.max_concurrency.max(1) })
+/// What a binding asks for and can't get.
+fn check_binding(request: &pb::FunctionBindParamsRequest) -> Result<(), Status> {
+    let size = request.serialized_params.len();
+    if size > MOST_PARAMETER_BYTES {
+        return Err(Status::invalid_argument(format!(
+            "the parameters of function {} take {size} bytes, at most {MOST_PARAMETER_BYTES} are allowed: give \
+             large values to the methods",
+            request.function_id
+        )));
     }
+    if request.function_options.as_ref().is_some_and(|options| options.replace_cloud_bucket_mounts) {
+        return Err(Status::failed_precondition("this Homeport has no cloud bucket mounts yet: use a Volume"));
+    }
+    Ok(())
 }
