@@ -1,5 +1,6 @@
 """Image steps of every kind, their cache, and what a failing one tells."""
 
+import json
 import re
 import time
 import uuid
@@ -64,9 +65,9 @@ def test_packages_come_from_requirements_and_from_a_project(client: Client) -> N
 
 @pytest.mark.once
 def test_packages_come_from_poetry(client: Client) -> None:
-    run = client.run("image_installs.py", timeout=BUILD_SECONDS, HOW="poetry")
-    assert "poetry-core" in run.results
-    assert "poetry install --no-root --compile" in run.output
+    # Without dependencies: not every package index has what poetry asks for. The step must end well all the same.
+    results = client.run("image_installs.py", timeout=BUILD_SECONDS, HOW="poetry").results
+    assert "poetry-core" in results
 
 
 @pytest.mark.only("has_uv")
@@ -101,6 +102,7 @@ def test_secrets_of_build_steps_stay_out_of_images_keys_and_records(client: Clie
         assert token.encode() not in path.read_bytes(), f"{path} has the secret in clear"
 
 
+@pytest.mark.once
 def test_force_builds_anew_and_is_found_afterwards(client: Client) -> None:
     mark = uuid.uuid4().hex
     first = client.run("image_forced.py", timeout=BUILD_SECONDS, MARK=mark).results["made"]
@@ -120,14 +122,28 @@ def test_a_build_that_nobody_waits_for_is_given_up(client: Client) -> None:
         began = time.monotonic()
     finally:
         running.end()
-    client.server.assert_no_traces(but=before, seconds=40)
+    client.server.assert_no_traces(but=before, seconds=30)
     assert time.monotonic() - began > 5, "a client that lost its connection had no time to come back"
 
 
 @pytest.mark.only("has_image_build")
+def test_an_image_is_published_under_a_name_and_found_by_it(client: Client) -> None:
+    name = f"named-{uuid.uuid4().hex[:8]}"
+    results = client.python("image_by_name.py", timeout=BUILD_SECONDS, NAME=name).results
+    assert results["made"] == "made\n"
+    listed = json.loads(client.modal("image", "names", "list", "--prefix", name, "--json").output)
+    assert [(item["tag"], item["image_id"]) for item in listed] == [(f"{name}:v1", results["id"])]
+    history = json.loads(client.modal("image", "names", "history", f"{name}:v1", "--json").output)
+    assert [item["image_id"] for item in history] == [results["id"]]
+    client.modal("image", "names", "delete", f"{name}:v1", "--yes")
+    gone = client.python("image_by_name.py", check=False, NAME=name, LOOK="only")
+    assert gone.code != 0 and f"{name}:v1" in gone.flat, str(gone)
+
+
+@pytest.mark.only("has_image_id")
 def test_an_image_is_built_without_an_app_and_found_by_its_id(client: Client) -> None:
     results = client.python("image_by_id.py", timeout=BUILD_SECONDS).results
-    assert results == {"made": "made\n", "same": True}
+    assert results == {"made": "made\n", "same": True, "scratch": "im-" if client.version.has_image_build else None}
 
 
 @pytest.mark.only("has_add_local")
@@ -152,6 +168,14 @@ def check_local_files(results: dict) -> None:
     assert results["both"] == "a file of the user\ndeeper\n"
     assert results["names"] == ["/srv/files/note.txt", "/srv/files/run.sh", "/srv/files/sub/inner.txt"]
     assert results["ran"] == "ran\n", "the file lost its execute permission"
+
+
+def test_large_files_links_and_modes_of_a_local_directory_arrive(client: Client) -> None:
+    results = client.run("mount_files.py").results
+    assert results["names"] == ["large", "link", "private", "run.sh"]
+    assert results["large"] == results["expected"]
+    assert results["ran"] == results["linked"] == "ran\n"
+    assert results["private"] == "mine"
 
 
 def test_a_failing_command_shows_itself_its_output_and_its_exit_code(client: Client) -> None:

@@ -18,6 +18,7 @@ class ClientVersion:
     has_add_local: bool  # Image.add_local_file and add_local_dir
     has_uv: bool  # Image.uv_pip_install and uv_sync
     has_image_build: bool  # Image.build
+    has_image_id: bool  # Image.from_id
     has_lookup: bool  # Function.lookup, where newer ones have only from_name
     names_apps_by_flag: bool  # `modal app logs --name X`, where newer ones take the name itself
     deletes_network_files: bool  # NetworkFileSystem.delete and `modal nfs delete`
@@ -33,6 +34,7 @@ class ClientVersion:
     has_rollover: bool  # `modal app rollover`, tags of apps and `modal app info`
     has_app_lookup: bool  # App.lookup
     has_batches: bool  # @modal.batched and @modal.concurrent
+    has_spawn_map: bool  # Function.spawn_map and FunctionCall.get_gen
     has_startup_timeout: bool  # startup_timeout= of functions and classes
     splits_lines: bool  # read_file_into_fileobj of a version 2 Volume fails where 128 KiB have no line break
 
@@ -54,6 +56,7 @@ CLIENT_VERSIONS = (
         has_add_local=False,
         has_uv=False,
         has_image_build=False,
+        has_image_id=False,
         has_lookup=True,
         names_apps_by_flag=True,
         deletes_network_files=False,
@@ -69,6 +72,7 @@ CLIENT_VERSIONS = (
         has_rollover=False,
         has_app_lookup=False,
         has_batches=False,
+        has_spawn_map=False,
         has_startup_timeout=False,
         splits_lines=False,
     ),
@@ -81,6 +85,7 @@ CLIENT_VERSIONS = (
         has_add_local=True,
         has_uv=False,
         has_image_build=False,
+        has_image_id=True,
         has_lookup=True,
         names_apps_by_flag=False,
         deletes_network_files=True,
@@ -96,6 +101,7 @@ CLIENT_VERSIONS = (
         has_rollover=False,
         has_app_lookup=True,
         has_batches=True,
+        has_spawn_map=True,
         has_startup_timeout=False,
         splits_lines=True,
     ),
@@ -108,6 +114,7 @@ CLIENT_VERSIONS = (
         has_add_local=True,
         has_uv=True,
         has_image_build=True,
+        has_image_id=True,
         has_lookup=False,
         names_apps_by_flag=False,
         deletes_network_files=True,
@@ -123,6 +130,7 @@ CLIENT_VERSIONS = (
         has_rollover=True,
         has_app_lookup=True,
         has_batches=True,
+        has_spawn_map=True,
         has_startup_timeout=True,
         splits_lines=False,
     ),

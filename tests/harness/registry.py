@@ -16,28 +16,46 @@ from .server import free_port
 from .waiting import wait_for
 
 REPOSITORY, TAG = "tests/python", "layered"
+# A login, and the line of `htpasswd` that stands for it.
+USER, PASSWORD = "reader", "harbour"
+PASSWORD_LINE = f"{USER}:$2b$04$gvmpBJoAj77u6reH/46KtOZ9fpHLMLQwCDtx0HRrp0IClpBK/QypK\n"
 MEDIA = "application/vnd.oci.image"
 
 
 @contextlib.contextmanager
 def registry(directory: Path, cache: Path) -> Iterator[str]:
     """Serves the image for as long as the context lasts; gives the registry's address."""
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    settings = directory / "registry.yml"
-    settings.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
-        f"storage: {{filesystem: {{rootdirectory: '{directory / 'storage'}'}}}}\n"
-    )
-    with open(directory / "registry.log", "wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(settings)], stdout=log, stderr=log)
-    try:
+    with _serving(directory, "open") as address:
         layout = directory / "layout"
         write_layout(layout, [debian_with_python(cache), first_layer(), second_layer()])
-        wait_for("registry", lambda: _listens(port), 20)
         skopeo = ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false"]
         subprocess.run([*skopeo, f"oci:{layout}:{TAG}", f"docker://{address}/{REPOSITORY}:{TAG}"], check=True)
         shutil.rmtree(layout)
+        yield address
+
+
+@contextlib.contextmanager
+def private_registry(directory: Path) -> Iterator[str]:
+    """Serves what the registry of `directory` has to those with a login."""
+    (directory / "htpasswd").write_text(PASSWORD_LINE)
+    login = f"auth: {{htpasswd: {{realm: tests, path: '{directory / 'htpasswd'}'}}}}\n"
+    with _serving(directory, "private", login) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _serving(directory: Path, name: str, more: str = "") -> Iterator[str]:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    settings = directory / f"{name}.yml"
+    settings.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: '{directory / 'storage'}'}}}}\n{more}"
+    )
+    with open(directory / f"{name}.log", "wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(settings)], stdout=log, stderr=log)
+    try:
+        wait_for("registry", lambda: _listens(port), 20)
         yield address
     finally:
         process.kill()

@@ -151,8 +151,13 @@ impl Control {
             return self.class_object(&class);
         }
         let volume = self.volumes.find(id).ok();
-        let metadata = volume
+        let of_volume = volume
             .map(|volume| pb::object::HandleMetadataOneof::VolumeMetadata(crate::volumes::metadata(&volume)));
+        let of_mount = || {
+            let mount = self.registry.mount(id)?;
+            Some(pb::object::HandleMetadataOneof::MountHandleMetadata(crate::wire::mount_metadata(&mount)))
+        };
+        let metadata = of_volume.or_else(of_mount);
         pb::Object { object_id: id.to_owned(), handle_metadata_oneof: metadata }
     }
 

@@ -5,6 +5,7 @@
 
 mod bound;
 mod history;
+mod image_names;
 mod uses;
 
 use std::collections::{HashMap, HashSet};
@@ -54,6 +55,7 @@ pub struct Registry {
     classes: Table<rec::Class>,
     mounts: Table<rec::Mount>,
     images: Table<rec::Image>,
+    image_names: Table<rec::ImageName>,
     history: History,
     /// Held while an app gets from one version to the next.
     pub(crate) publishing: tokio::sync::Mutex<()>,
@@ -63,6 +65,7 @@ pub struct Registry {
 const FUNCTION: &str = "function";
 const CLASS: &str = "class";
 const MOUNT: &str = "mount";
+const IMAGE_NAME: &str = "image name";
 const READY: &str = "ready";
 
 /// The states of apps whose objects are kept.
@@ -108,6 +111,7 @@ impl Registry {
         functions.retain(|_, function| !orphans.contains(&function.app_id));
         classes.retain(|_, class| !orphans.contains(&class.app_id));
         let mounts: HashMap<String, Arc<rec::Mount>> = load_kind(&meta, MOUNT).await?;
+        let image_names: HashMap<String, Arc<rec::ImageName>> = load_kind(&meta, IMAGE_NAME).await?;
         let is_known = |id: &str| image_records.contains_key(id) || mounts.contains_key(id);
         let uses = Uses::load(&meta, clock, is_known).await?;
         let history = history::load(&meta, |app_id| app_records.contains_key(app_id)).await?;
@@ -117,6 +121,7 @@ impl Registry {
             classes: RwLock::new(classes),
             mounts: RwLock::new(mounts),
             images: RwLock::new(image_records),
+            image_names: RwLock::new(image_names),
             history,
             publishing: tokio::sync::Mutex::default(),
             uses,

@@ -13,6 +13,7 @@ mod environment;
 mod function;
 mod history;
 mod image;
+mod image_name;
 mod log;
 mod mount;
 mod network_file_system;
@@ -39,6 +40,7 @@ use crate::auth::Caller;
 use crate::control::Control;
 use crate::registry::RegistryError;
 
+pub(crate) use mount::metadata as mount_metadata;
 pub(crate) use refused::feature;
 
 /// An answer in parts.
@@ -159,6 +161,11 @@ service! {
             -> pb::MountBatchedCheckExistenceResponse;
         mount_get_or_create(pb::MountGetOrCreateRequest) -> pb::MountGetOrCreateResponse;
         image_from_id(pb::ImageFromIdRequest) -> pb::ImageFromIdResponse;
+        image_get_by_tag(pb::ImageGetByTagRequest) -> pb::ImageGetByTagResponse;
+        image_publish(pb::ImagePublishRequest) -> pb::ImagePublishResponse;
+        image_list_tags(pb::ImageListTagsRequest) -> pb::ImageListTagsResponse;
+        image_tag_revisions(pb::ImageTagRevisionsRequest) -> pb::ImageTagRevisionsResponse;
+        image_name_delete(pb::ImageNameDeleteRequest) -> ();
         image_get_or_create(pb::ImageGetOrCreateRequest) -> pb::ImageGetOrCreateResponse;
         secret_delete(pb::SecretDeleteRequest) -> ();
         secret_get_info(pb::SecretGetInfoRequest) -> pb::SecretGetInfoResponse;

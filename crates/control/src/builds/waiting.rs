@@ -7,7 +7,7 @@ use crate::clock::Seconds;
 use crate::control::Control;
 
 /// Seconds after which a build that nobody waits for is given up: a client that lost its connection is back by then.
-const PATIENCE: Seconds = 15.0;
+const PATIENCE: Seconds = 10.0;
 
 /// Somebody waits for a build for as long as this lives.
 pub(crate) struct Waiting {

@@ -20,6 +20,8 @@ use crate::registry::RegistryError;
 
 /// Under this name clients ask for the mount with their own package.
 const CLIENT_MOUNT: &str = "modal-client-mount-";
+/// Under this name they ask for a Python to add to an image.
+const PYTHON_MOUNT: &str = "python-build-standalone.";
 /// Read at a time while a file is hashed.
 const HASH_BUFFER: usize = 1 << 20;
 
@@ -75,15 +77,10 @@ impl Control {
         } else {
             named_mount(&request.deployment_name, caller)?
         };
-        let checksum = if mount.snapshot.is_empty() {
-            hex::encode(Sha256::digest(&mount.id))
-        } else {
-            mount.snapshot.clone()
-        };
         let mount = self.registry.put_mount(mount).await?;
         Ok(pb::MountGetOrCreateResponse {
             mount_id: mount.id.clone(),
-            handle_metadata: Some(pb::MountHandleMetadata { content_checksum_sha256_hex: checksum }),
+            handle_metadata: Some(metadata(&mount)),
         })
     }
 
@@ -176,8 +173,23 @@ impl Control {
     }
 }
 
+/// What a client holds of a mount.
+pub(crate) fn metadata(mount: &rec::Mount) -> pb::MountHandleMetadata {
+    let content_checksum_sha256_hex = match mount.snapshot.as_str() {
+        "" => hex::encode(Sha256::digest(&mount.id)),
+        snapshot => snapshot.to_owned(),
+    };
+    pb::MountHandleMetadata { content_checksum_sha256_hex }
+}
+
 /// Mounts that exist by name: only those with a client's package, made when a container needs them.
 fn named_mount(name: &str, caller: &Caller) -> Result<rec::Mount, Status> {
+    if name.starts_with(PYTHON_MOUNT) {
+        return Err(Status::failed_precondition(
+            "`add_python` is not supported by this Homeport, which has no standalone Python to add: use an image that \
+             has a Python, or install one with `setup_dockerfile_commands=[\"RUN apt-get install …\"]`",
+        ));
+    }
     let version = name.strip_prefix(CLIENT_MOUNT).ok_or_else(|| missing("the published mount", name))?;
     // The name can lack what the client's own statement has, such as a build number.
     let version = if caller.client_version.is_empty() { version } else { &caller.client_version };
