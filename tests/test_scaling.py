@@ -3,6 +3,7 @@
 import pytest
 
 from harness.client import Client, Run
+from harness.matrix import ClientVersion
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,9 @@ def test_a_memory_limit_holds(run: Run) -> None:
     assert "ran out of memory (limit: 256 MiB)" in str(run.results["eaten"])
 
 
-@pytest.mark.only("has_batches")
-def test_inputs_are_handed_out_in_batches(run: Run) -> None:
+def test_inputs_are_handed_out_in_batches(version: ClientVersion, run: Run) -> None:
+    if not version.has_batches:
+        pytest.skip("this client has no batches")
     batches = run.results["batched"]
     assert [x for x, _ in batches] == [0, 1, 2, 3, 4]
     assert sorted(size for _, size in batches) == [2, 2, 3, 3, 3]

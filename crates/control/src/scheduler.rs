@@ -8,25 +8,37 @@
 //! the tasks that take from it. A *task* is one container, from the decision to start it to its end.
 
 mod call;
+mod conclude;
 mod effect;
+mod graph;
 mod input;
+mod intake;
+mod placement;
+mod places;
 mod pool;
+mod retry;
 mod scaling;
+mod starts;
+mod stream;
 mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio::sync::watch;
 
-pub use call::{Call, CallKind, OutputsPage};
+pub use call::{Call, CallKind, NewCall, OutputsPage, cancelled};
+pub use graph::CallGraph;
 pub use effect::{Effect, Launch, StopSignal};
-pub use input::{Input, NewInput};
-pub use pool::{GpuDemand, Pool, PoolSpec};
-pub use task::{Ending, Outcome, StartRecord, Take, Task, TaskPhase};
+pub use input::{Input, NewInput, SavedInput};
+pub use pool::{GpuDemand, Pool, PoolSpec, PoolStats};
+pub use retry::RetryPolicy;
+pub use stream::{Appended, Gone};
+pub use starts::{ContainerStart, StartRecord, StartStage};
+pub use task::{Ending, Outcome, Take, Task, TaskPhase};
 pub use worker::{Gpu, Node};
 
 use crate::clock::Seconds;
@@ -77,11 +89,16 @@ pub struct Scheduler {
     inputs: HashMap<String, Input>,
     pools: HashMap<String, Pool>,
     tasks: HashMap<String, Task>,
-    nodes: HashMap<String, Node>,
+    /// By the id of the worker.
+    machines: BTreeMap<String, worker::Machine>,
+    /// Pools that may want a container. What isn't in it costs a step nothing.
+    demanding: BTreeSet<String>,
     effects: Vec<Effect>,
     launched: u64,
     forget_at: Seconds,
+    retire_at: Seconds,
     tally: tally::Tally,
+    ended_starts: starts::EndedStarts,
     /// The server ends: nothing new starts, and calls that survive it keep their inputs.
     closing: bool,
 }
@@ -124,7 +141,7 @@ impl Scheduler {
 
     /// The tasks that have not ended.
     pub fn live_tasks(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.values().filter(|task| task.phase != TaskPhase::Ended)
+        self.machines.values().flat_map(|machine| &machine.tasks).filter_map(|id| self.tasks.get(id))
     }
 
     /// The tasks that are remembered, ended ones for a while.
@@ -139,10 +156,14 @@ impl Scheduler {
 
     /// The passing of time: timeouts, idle containers, grace periods, retention.
     pub fn tick(&mut self, now: Seconds) {
+        self.release_delayed(now);
         self.expire_inputs(now);
+        self.enforce_cancellations(now);
         self.expire_tasks(now);
         self.forget_finished(now);
-        self.scale(now);
+        self.give_up_surplus(now);
+        self.scale_all(now);
+        self.retire_unused(now);
         self.measure();
     }
 }

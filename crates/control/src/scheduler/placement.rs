@@ -46,12 +46,9 @@ struct Wish<'a> {
 }
 
 impl<'a> Wish<'a> {
-    fn new(
-        spec: &'a PoolSpec,
-        policy: Policy,
-        machines: &BTreeMap<String, Machine>,
-    ) -> Result<Self, String> {
-        let large_enough: Vec<&Machine> = machines.values().filter(|machine| is_large(machine, spec)).collect();
+    fn new(spec: &'a PoolSpec, policy: Policy, machines: &BTreeMap<String, Machine>) -> Result<Self, String> {
+        let large_enough: Vec<&Machine> =
+            machines.values().filter(|machine| is_large(machine, spec)).collect();
         if large_enough.is_empty() {
             return Err(format!(
                 "no machine has {:.2} cores and {} MiB of memory",
@@ -59,7 +56,8 @@ impl<'a> Wish<'a> {
                 spec.memory_bytes >> 20
             ));
         }
-        let exists = |demand: &&GpuDemand| large_enough.iter().any(|machine| machine.node.could_provide(demand));
+        let exists =
+            |demand: &&GpuDemand| large_enough.iter().any(|machine| machine.node.could_provide(demand));
         let gpus: Vec<&GpuDemand> = spec.gpus.iter().filter(exists).collect();
         let without_gpu = if gpus.is_empty() { spec.gpus.first().cloned() } else { None };
         if without_gpu.is_some() && !policy.gpu_fallback_cpu {
@@ -194,8 +192,7 @@ impl Scheduler {
         };
         let milli_cpu: u32 = staying().map(|task| task.milli_cpu).sum();
         let memory: u64 = staying().map(|task| task.memory_bytes).sum();
-        let devices: BTreeSet<&str> =
-            staying().flat_map(|task| &task.devices).map(String::as_str).collect();
+        let devices: BTreeSet<&str> = staying().flat_map(|task| &task.devices).map(String::as_str).collect();
         let free = |demand: &GpuDemand| {
             machine.node.matching(demand).filter(|gpu| !devices.contains(gpu.device.as_str())).count()
         };
@@ -236,9 +233,8 @@ impl Task {
         if !machine.has_room(wish.spec) {
             return true;
         }
-        let holds = |demand: &&GpuDemand| {
-            machine.node.matching(demand).any(|gpu| self.devices.contains(&gpu.device))
-        };
+        let holds =
+            |demand: &&GpuDemand| machine.node.matching(demand).any(|gpu| self.devices.contains(&gpu.device));
         wish.gpus.iter().any(holds)
     }
 }

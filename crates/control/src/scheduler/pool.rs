@@ -258,7 +258,8 @@ impl Scheduler {
         let Some(pool) = self.pools.get(pool_id) else { return target };
         let serving = pool.tasks.iter().filter_map(|id| self.tasks.get(id));
         let serving = serving.filter(|task| task.phase == TaskPhase::Serving && !task.draining).count();
-        let waiting = pool.queue.len().div_ceil(serving.max(1)).div_ceil(pool.spec.batch_size.max(1) as usize);
+        let waiting =
+            pool.queue.len().div_ceil(serving.max(1)).div_ceil(pool.spec.batch_size.max(1) as usize);
         let wanted = target.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX));
         wanted.min(most.max(target))
     }

@@ -151,7 +151,9 @@ impl Scheduler {
                 .tasks
                 .iter()
                 .filter_map(|id| self.tasks.get(id))
-                .filter(|task| task.phase == TaskPhase::Starting && !task.draining && task.start.process.is_none())
+                .filter(|task| {
+                    task.phase == TaskPhase::Starting && !task.draining && task.start.process.is_none()
+                })
                 .collect();
             young.sort_by(|a, b| b.created.total_cmp(&a.created).then(b.id.cmp(&a.id)));
             let needless: Vec<String> = young.iter().take(surplus).map(|task| task.id.clone()).collect();

@@ -1,6 +1,6 @@
 //! Tasks: containers from the decision to start them to their end.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use homeport_proto::client as pb;
 
@@ -8,6 +8,7 @@ use super::call::{failure, output};
 use super::effect::{Effect, StopSignal};
 use super::input::{Input, Progress};
 use super::pool::PoolSpec;
+use super::starts::{ContainerStart, StartRecord};
 use super::{Pulse, Scheduler};
 use crate::clock::Seconds;
 
@@ -15,9 +16,6 @@ use crate::clock::Seconds;
 pub(super) const EXIT_HOOKS: Seconds = 30.0;
 /// The least time between two looks of a container that has nothing to do but may not leave.
 const LEAST_WAIT: Seconds = 1.0;
-/// The stage after which the process runs.
-const LAST_WORKER_STAGE: &str = "runtime";
-
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskPhase {
@@ -55,30 +53,23 @@ pub struct Task {
     pub(super) inputs: HashSet<String>,
     /// The key of the last request that got inputs, and what it got.
     pub(super) last_take: Option<(String, Vec<String>)>,
+    /// The keys of the latest requests that brought outputs.
+    pub(super) brought: VecDeque<String>,
     pub(super) taken: u64,
     pub(super) idle_since: Seconds,
+    /// It takes no further inputs.
     pub(super) draining: bool,
+    /// It runs an older definition of its function.
+    pub(super) outdated: bool,
+    pub(super) is_build: bool,
     pub(super) kill_at: Option<Seconds>,
     pub(super) cancelled: Vec<String>,
+    /// Inputs that were cancelled while it had them, and until when it may hold on to them.
+    pub(super) cancelling: HashMap<String, Seconds>,
+    /// It was signalled to end: what it holds then is not to blame for that.
+    pub(super) signalled: bool,
     pub(super) result: Option<pb::GenericResult>,
     pub(super) pulse: Pulse,
-}
-
-/// When the milestones of a start were reached. What was not reached yet is none.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
-pub struct StartRecord {
-    /// Seconds since the epoch at which the start was decided.
-    pub decided: Seconds,
-    /// Microseconds of the stages that the worker measured: `mount`, `network`, `runtime`.
-    pub worker_micros: BTreeMap<String, u64>,
-    /// When the worker had started the process.
-    pub process: Option<Seconds>,
-    /// When the client inside said its hello: the interpreter is up and the client imported.
-    pub hello: Option<Seconds>,
-    /// When it asked for its first input: the user's code is imported and has entered.
-    pub ready: Option<Seconds>,
-    /// When the first output came.
-    pub output: Option<Seconds>,
 }
 
 /// How a container ended.
@@ -145,17 +136,22 @@ impl Task {
             devices,
             phase: TaskPhase::Starting,
             created: now,
-            start: StartRecord { decided: now, ..Default::default() },
+            start: StartRecord::decided(None, now),
             milli_cpu: spec.milli_cpu,
             memory_bytes: spec.memory_bytes,
             ordered: false,
             inputs: HashSet::new(),
             last_take: None,
+            brought: VecDeque::new(),
             taken: 0,
             idle_since: now,
             draining: false,
+            outdated: false,
+            is_build: spec.is_build,
             kill_at: None,
             cancelled: Vec::new(),
+            cancelling: HashMap::new(),
+            signalled: false,
             result: None,
             pulse: Pulse::default(),
         }
@@ -166,6 +162,11 @@ impl Task {
         self.inputs.len()
     }
 
+    /// When it had gone.
+    pub fn ended_at(&self) -> Option<Seconds> {
+        (self.phase == TaskPhase::Ended).then_some(self.idle_since)
+    }
+
     /// Subscribes to cancellations.
     pub fn watch(&self) -> tokio::sync::watch::Receiver<u64> {
         self.pulse.subscribe()
@@ -173,9 +174,22 @@ impl Task {
 }
 
 impl Scheduler {
-    /// The container asks for up to `most` inputs. A request that is repeated under its `key`, because
-    /// the answer did not arrive, gets the same inputs again.
+    /// The container asks for up to `most` inputs, and takes fewer. As [`Scheduler::take_batch`].
     pub fn take_inputs(&mut self, task_id: &str, most: usize, key: Option<&str>, now: Seconds) -> Take {
+        self.take_batch(task_id, most, 0.0, key, now)
+    }
+
+    /// The container asks for up to `most` inputs of one method, and waits for `linger` seconds from
+    /// the arrival of the first one until there are so many. A request that is repeated under its
+    /// `key`, because the answer did not arrive, gets the same inputs again.
+    pub fn take_batch(
+        &mut self,
+        task_id: &str,
+        most: usize,
+        linger: Seconds,
+        key: Option<&str>,
+        now: Seconds,
+    ) -> Take {
         let Some(task) = self.tasks.get_mut(task_id) else { return Take::Stop };
         let Some(pool) = self.pools.get_mut(&task.pool_id) else { return Take::Stop };
         if let (Some(key), Some((last, given))) = (key, &task.last_take)
@@ -195,21 +209,34 @@ impl Scheduler {
             task.idle_since = now;
             task.start.ready = Some(now);
             pool.failed_starts = 0;
-            self.tally.serves(now - task.created);
+            self.tally.serves(now - task.start.began());
+            if let Some(machine) = self.machines.get_mut(&task.worker_id) {
+                machine.started();
+            }
         }
-        let used_up = pool.spec.is_build && task.taken > 0;
+        if pool.spec.concurrency <= 1 {
+            // It could not ask for work while it is busy with a cancelled input.
+            task.cancelling.clear();
+        }
+        let used_up = (pool.spec.is_build || pool.spec.single_use) && task.taken > 0;
         if task.draining || pool.closed || task.phase == TaskPhase::Ended || used_up {
             if task.draining && task.inputs.is_empty() {
                 task.kill_at.get_or_insert(now + EXIT_HOOKS);
             }
             return Take::Stop;
         }
+        let (ready, full_at) = front_batch(&pool.queue, &self.inputs, most.max(1), linger);
+        if now < full_at {
+            return Take::Wait { change: pool.pulse.subscribe(), until: full_at };
+        }
         let mut items = Vec::new();
-        while items.len() < most.max(1)
+        while items.len() < ready
             && let Some(input_id) = pool.queue.pop_front()
         {
             let Some(input) = self.inputs.get_mut(&input_id) else { continue };
             let Some(item) = work(input) else { continue };
+            self.tally.taken(now - input.queued_at);
+            task.start.input.get_or_insert(now);
             input.progress = Progress::Running { task_id: task_id.to_owned(), since: now };
             task.inputs.insert(input_id);
             task.taken += 1;
@@ -218,6 +245,11 @@ impl Scheduler {
         if !items.is_empty() {
             let given = items.iter().map(|item| item.input_id.clone()).collect();
             task.last_take = key.map(|key| (key.to_owned(), given));
+            pool.touched = now;
+            if pool.spec.single_use {
+                task.draining = true;
+                self.demanding.insert(task.pool_id.clone());
+            }
             self.scale(now);
             return Take::Inputs(items);
         }
@@ -246,21 +278,24 @@ impl Scheduler {
     pub(super) fn may_leave(&self, task_id: &str) -> bool {
         let Some(task) = self.tasks.get(task_id) else { return true };
         let Some(pool) = self.pools.get(&task.pool_id) else { return true };
-        let others = self
-            .live_tasks()
-            .filter(|other| other.pool_id == task.pool_id && other.id != task.id && !other.draining)
-            .count();
-        others >= pool.spec.min_containers as usize
+        let demand = self.demand(pool);
+        demand.serving.saturating_sub(usize::from(!task.draining)) >= demand.wanted
     }
 
     /// The container brings outputs. Those of inputs that it doesn't hold are ignored.
     pub fn put_outputs(&mut self, task_id: &str, outputs: Vec<pb::FunctionPutOutputsItem>, now: Seconds) {
         for item in outputs {
+            if let Some(task) = self.tasks.get_mut(task_id) {
+                task.cancelling.remove(&item.input_id);
+            }
             if !self.holds(task_id, &item.input_id) {
                 continue;
             }
-            if let Some(task) = self.tasks.get_mut(task_id) {
-                task.start.output.get_or_insert(now);
+            if let Some(task) = self.tasks.get_mut(task_id)
+                && task.start.output.is_none()
+            {
+                task.start.output = Some(now);
+                self.tally.started_up(&task.start);
             }
             let output = pb::FunctionGetOutputsItem {
                 result: item.result,
@@ -273,6 +308,9 @@ impl Scheduler {
             };
             self.conclude(&item.input_id, output, now);
         }
+        if self.tasks.get(task_id).is_some_and(|task| task.draining && task.inputs.is_empty()) {
+            self.mark_draining(task_id, now + EXIT_HOOKS);
+        }
         self.scale(now);
     }
 
@@ -281,16 +319,21 @@ impl Scheduler {
         if let Some(task) = self.tasks.get_mut(task_id) {
             task.result = Some(result);
             task.draining = true;
+            self.demanding.insert(task.pool_id.clone());
+        }
+    }
+
+    /// The order of a task is complete.
+    pub fn record_ordered(&mut self, task_id: &str, now: Seconds) {
+        if let Some(task) = self.tasks.get_mut(task_id) {
+            task.start.ordered = Some(now);
         }
     }
 
     /// A stage of the start is done.
     pub fn record_stage(&mut self, task_id: &str, stage: &str, micros: u64, now: Seconds) {
         if let Some(task) = self.tasks.get_mut(task_id) {
-            task.start.worker_micros.insert(stage.to_owned(), micros);
-            if stage == LAST_WORKER_STAGE {
-                task.start.process = Some(now);
-            }
+            task.start.worker_stage(stage, micros, now);
         }
     }
 
@@ -329,7 +372,27 @@ impl Scheduler {
         let worker_id = task.worker_id.clone();
         self.mark_draining(task_id, now + self.policy.grace);
         if let Some(signal) = signal {
+            if let Some(task) = self.tasks.get_mut(task_id) {
+                task.signalled = true;
+            }
             self.effects.push(Effect::Signal { worker_id, task_id: task_id.to_owned(), signal });
+        }
+    }
+
+    /// The container takes no further inputs, and goes when it has finished what it holds.
+    pub fn release(&mut self, task_id: &str, now: Seconds) {
+        let Some(task) = self.tasks.get_mut(task_id) else { return };
+        match task.phase {
+            TaskPhase::Ended => {}
+            TaskPhase::Starting => self.drain(task_id, now),
+            TaskPhase::Serving if task.inputs.is_empty() => self.mark_draining(task_id, now + EXIT_HOOKS),
+            TaskPhase::Serving => {
+                task.draining = true;
+                self.demanding.insert(task.pool_id.clone());
+                if let Some(pool) = self.pools.get(&task.pool_id) {
+                    pool.pulse.beat();
+                }
+            }
         }
     }
 
@@ -338,6 +401,7 @@ impl Scheduler {
         let Some(task) = self.tasks.get_mut(task_id) else { return };
         task.draining = true;
         task.kill_at = Some(task.kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
+        self.demanding.insert(task.pool_id.clone());
         if let Some(pool) = self.pools.get(&task.pool_id) {
             pool.pulse.beat();
         }
@@ -346,6 +410,8 @@ impl Scheduler {
     pub(super) fn kill(&mut self, task_id: &str) {
         let Some(task) = self.tasks.get_mut(task_id) else { return };
         task.draining = true;
+        task.signalled = true;
+        self.demanding.insert(task.pool_id.clone());
         self.effects.push(Effect::Signal {
             worker_id: task.worker_id.clone(),
             task_id: task_id.to_owned(),
@@ -360,36 +426,56 @@ impl Scheduler {
             return;
         }
         let never_served = task.phase == TaskPhase::Starting || task.result.is_some();
+        if let Some(machine) = self.machines.get_mut(&task.worker_id) {
+            machine.discharge(task, task.phase == TaskPhase::Starting);
+        }
         task.phase = TaskPhase::Ended;
         task.idle_since = now;
-        self.tally.ended(&ending);
+        let outcome = self.tally.ended(&ending);
+        let start = ContainerStart::of(task, self.pools.get(&task.pool_id), "ended", outcome);
+        self.ended_starts.push(start);
         let (pool_id, app_id) = (task.pool_id.clone(), task.app_id.clone());
-        let held: Vec<String> = task.inputs.drain().collect();
+        let mut held: Vec<String> = task.inputs.drain().collect();
+        // In the order in which they are taken back: the first one comes first in the queue again.
+        held.sort_by_key(|id| {
+            std::cmp::Reverse(self.inputs.get(id).map(|input| (input.call_id.clone(), input.idx)))
+        });
+        let lost = matches!(ending.outcome, Outcome::Lost(_));
+        let taken_away = lost || (task.signalled && !ending.out_of_memory);
         let reported = task.result.clone();
         // Someone else wanted it to go: it was stopped, or its definition was replaced.
         let stopped = task.kill_at.is_some() || (task.draining && reported.is_none());
+        self.demanding.insert(pool_id.clone());
         let Some(pool) = self.pools.get_mut(&pool_id) else { return };
+        pool.tasks.remove(task_id);
+        pool.touched = now;
         pool.last_ending = Some(ending.clone());
-        if never_served && !stopped {
+        if never_served && !stopped && !lost {
             pool.start_failed(now);
         }
         let text = describe(&pool.spec, &ending);
-        let others_serve =
-            self.tasks.values().any(|other| other.pool_id == pool_id && other.phase == TaskPhase::Serving);
+        let is_build = pool.spec.is_build;
+        let mut others = pool.tasks.iter().filter_map(|id| self.tasks.get(id));
+        let others_serve = others.any(|other| other.phase == TaskPhase::Serving);
         for input_id in held {
             if self.closing && self.is_durable(&input_id) {
                 continue;
             }
-            self.conclude(&input_id, output(failure(text.clone()), now), now);
+            if taken_away {
+                self.restart(&input_id, &text, now);
+            } else {
+                self.conclude(&input_id, output(failure(text.clone()), now), now);
+            }
         }
-        if never_served && !others_serve && !stopped && !self.closing {
+        if never_served && !others_serve && !stopped && !lost && !self.closing {
             // Its successor would fail in the same way: the waiting callers get the reason now.
             self.fail_queue(&pool_id, &reported.unwrap_or_else(|| failure(text)), now);
         }
         if let Some(pool) = self.pools.get(&pool_id) {
             pool.pulse.beat();
         }
-        for call in self.calls.values().filter(|call| call.function_id == pool_id) {
+        // A build waits for the end of its container, after its output.
+        for call in self.calls.values().filter(|call| is_build && call.function_id == pool_id) {
             call.pulse.beat();
         }
         if !self.app_has_tasks(&app_id)
@@ -407,7 +493,7 @@ impl Scheduler {
 
     pub(super) fn expire_inputs(&mut self, now: Seconds) {
         let mut late: Vec<(String, String, String)> = Vec::new();
-        for task in self.tasks.values().filter(|task| task.phase == TaskPhase::Serving) {
+        for task in self.live_tasks().filter(|task| task.phase == TaskPhase::Serving) {
             let Some(pool) = self.pools.get(&task.pool_id) else { continue };
             for input_id in &task.inputs {
                 let since = match self.inputs.get(input_id).map(|input| &input.progress) {
@@ -440,7 +526,7 @@ impl Scheduler {
             let startup = self.pools.get(&task.pool_id).map_or(0.0, |pool| pool.spec.startup_timeout);
             let too_late = task.phase == TaskPhase::Starting && now - task.created > startup;
             if too_late || task.kill_at.is_some_and(|at| now > at) {
-                overdue.push((task.id.clone(), too_late));
+                overdue.push((task.id.clone(), too_late.then_some(startup)));
             }
         }
         for (task_id, too_late) in overdue {
@@ -449,10 +535,14 @@ impl Scheduler {
                 if task.kill_at.is_some() {
                     task.kill_at = Some(now + 1.0);
                 }
-                if too_late && task.result.is_none() {
+                if let Some(startup) = too_late
+                    && task.result.is_none()
+                {
+                    let name = self.pools.get(&task.pool_id).map_or("the function", |pool| &pool.spec.name);
                     task.result = Some(failure(format!(
-                        "The container did not start within its startup timeout of {:.0} s.",
-                        now - task.created
+                        "The container of {name} did not ask for inputs within its startup timeout of {startup} s: \
+                         its import or a method with @modal.enter takes longer. Give it more with \
+                         startup_timeout=… or timeout=…."
                     )));
                 }
             }
@@ -466,6 +556,26 @@ impl Scheduler {
     }
 }
 
+/// How many inputs at the front of the queue make the next batch, and when it is complete: now, or
+/// when it has waited long enough for more of the same method.
+fn front_batch(
+    queue: &VecDeque<String>,
+    inputs: &HashMap<String, Input>,
+    most: usize,
+    linger: Seconds,
+) -> (usize, Seconds) {
+    if most == 1 || queue.is_empty() {
+        return (most, 0.0);
+    }
+    let mut front = queue.iter().filter_map(|id| inputs.get(id)).peekable();
+    let method = |input: &Input| input.payload.as_ref().and_then(|payload| payload.method_name.clone());
+    let (first, since) = front.peek().map_or((None, 0.0), |input| (method(input), input.queued_at));
+    let ready = front.by_ref().take(most).take_while(|input| method(input) == first).count();
+    // Those of another method come after: waiting would bring nothing.
+    let is_complete = ready == most || ready < queue.len();
+    (ready, if is_complete { 0.0 } else { since + linger })
+}
+
 /// An input as the container gets it; none when it is done.
 fn work(input: &Input) -> Option<pb::FunctionGetInputsItem> {
     Some(pb::FunctionGetInputsItem {
@@ -473,6 +583,7 @@ fn work(input: &Input) -> Option<pb::FunctionGetInputsItem> {
         input: Some(input.payload.clone()?),
         function_call_id: input.call_id.clone(),
         function_map_idx: Some(input.idx),
+        retry_count: input.attempt(),
         ..Default::default()
     })
 }

@@ -102,8 +102,7 @@ impl Machine {
     /// GPUs that are free for the demand; none if they are too few.
     pub(super) fn free_devices(&self, demand: &GpuDemand) -> Option<Vec<String>> {
         let free = self.node.matching(demand).filter(|gpu| !self.devices.contains(&gpu.device));
-        let devices: Vec<String> =
-            free.take(demand.count as usize).map(|gpu| gpu.device.clone()).collect();
+        let devices: Vec<String> = free.take(demand.count as usize).map(|gpu| gpu.device.clone()).collect();
         (devices.len() == demand.count as usize).then_some(devices)
     }
 }

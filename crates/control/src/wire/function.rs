@@ -183,9 +183,14 @@ impl Control {
 
     /// The function `id` with parameters. The same parameters give the same function, also after the
     /// next deployment, so that all callers share its containers.
-    async fn bind(&self, id: &str, request: &pb::FunctionBindParamsRequest) -> Result<Arc<rec::Function>, Status> {
+    async fn bind(
+        &self,
+        id: &str,
+        request: &pb::FunctionBindParamsRequest,
+    ) -> Result<Arc<rec::Function>, Status> {
         let base = self.function(id).await?;
-        let options = request.function_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let options =
+            request.function_options.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
         let bound_id = ids::derived("fu", &[id.as_bytes(), &request.serialized_params, options.as_slice()]);
         let known = self.registry.find_function(&bound_id).await?;
         let function = match known.filter(|known| known.generation == base.generation) {
@@ -267,7 +272,9 @@ fn check_binding(request: &pb::FunctionBindParamsRequest) -> Result<(), Status> 
         )));
     }
     if request.function_options.as_ref().is_some_and(|options| options.replace_cloud_bucket_mounts) {
-        return Err(Status::failed_precondition("this Homeport has no cloud bucket mounts yet: use a Volume"));
+        return Err(Status::failed_precondition(
+            "this Homeport has no cloud bucket mounts yet: use a Volume",
+        ));
     }
     Ok(())
 }

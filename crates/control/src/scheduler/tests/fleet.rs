@@ -25,7 +25,8 @@ fn specs() -> Vec<PoolSpec> {
 fn machine(id: &str) -> Node {
     let model = if id == "a" { &["T4", "T4"][..] } else { &[][..] };
     let gpus = model.iter().enumerate();
-    let gpus = gpus.map(|(n, model)| Gpu { device: format!("{id}/gpu={n}"), model: (*model).to_owned() }).collect();
+    let gpus =
+        gpus.map(|(n, model)| Gpu { device: format!("{id}/gpu={n}"), model: (*model).to_owned() }).collect();
     Node { id: id.to_owned(), milli_cpu: 2000, memory_bytes: GIB, gpus }
 }
 
@@ -101,7 +102,11 @@ impl Fleet {
                 prop_assert!(!items.is_empty() && items.len() <= most);
                 for item in items {
                     let attempts = self.given.entry(item.input_id.clone()).or_default();
-                    prop_assert!(attempts.insert(item.retry_count), "{} ran twice in one attempt", item.input_id);
+                    prop_assert!(
+                        attempts.insert(item.retry_count),
+                        "{} ran twice in one attempt",
+                        item.input_id
+                    );
                     self.hands.entry(task.to_owned()).or_default().push(item.input_id);
                 }
             }
@@ -184,11 +189,18 @@ impl Fleet {
             let starting = here.iter().filter(|task| task.phase == TaskPhase::Starting).count();
             prop_assert_eq!(starting, machine.starting);
             let devices: Vec<&String> = here.iter().flat_map(|task| &task.devices).collect();
-            prop_assert_eq!(devices.iter().collect::<BTreeSet<_>>().len(), devices.len(), "a GPU was given twice");
+            prop_assert_eq!(
+                devices.iter().collect::<BTreeSet<_>>().len(),
+                devices.len(),
+                "a GPU was given twice"
+            );
         }
         for pool in s.pools.values() {
-            let live: BTreeSet<String> =
-                s.live_tasks().filter(|task| task.pool_id == pool.spec.function_id).map(|task| task.id.clone()).collect();
+            let live: BTreeSet<String> = s
+                .live_tasks()
+                .filter(|task| task.pool_id == pool.spec.function_id)
+                .map(|task| task.id.clone())
+                .collect();
             prop_assert_eq!(&live, &pool.tasks);
             let current = live.iter().filter(|id| !s.tasks[*id].outdated).count();
             prop_assert!(current <= pool.spec.most(), "{} has {} containers", pool.spec.name, current);

@@ -167,7 +167,8 @@ fn containers_are_reckoned_by_the_target_and_take_up_to_the_most() {
 #[test]
 fn pools_of_bound_functions_are_forgotten_when_nobody_uses_them() {
     let bound = |name: &str| PoolSpec { is_bound: true, ..spec(name) };
-    let mut s = scheduler(Policy::default(), vec![spec("plain"), bound("unused"), bound("used"), bound("kept")]);
+    let mut s =
+        scheduler(Policy::default(), vec![spec("plain"), bound("unused"), bound("used"), bound("kept")]);
     s.set_pool(PoolSpec { min_containers: 1, ..bound("kept") }, 0.0);
     for now in 1..100 {
         let now = f64::from(now);
