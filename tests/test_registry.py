@@ -43,6 +43,7 @@ def test_the_layers_of_an_image_are_unpacked_exactly(client: Client, registry_ad
     assert seen["variable"] == "yes"
 
 
+@pytest.mark.once
 def test_a_private_image_comes_with_a_secret(client: Client, private_address: str) -> None:
     reference = f"{private_address}/{REPOSITORY}:{TAG}"
     login = {"REGISTRY_USERNAME": USER, "REGISTRY_PASSWORD": PASSWORD}
@@ -69,6 +70,7 @@ def test_files_are_copied_from_another_image(client: Client, registry_address: s
     assert results == {"owned": "not root's", "names": ["new"]}
 
 
+@pytest.mark.once
 def test_what_this_server_does_not_do_is_refused_with_a_way_out(client: Client) -> None:
     ways = {
         "aws": "aws ecr get-login-password",
@@ -79,8 +81,6 @@ def test_what_this_server_does_not_do_is_refused_with_a_way_out(client: Client) 
     }
     for what, words in ways.items():
         run = client.run("image_refused.py", check=False, timeout=BUILD_SECONDS, WHAT=what)
-        if "not in this version" in run.output:
-            continue
         assert run.code != 0, f"{what} was not refused"
         assert words in run.flat, str(run)
 
