@@ -193,7 +193,8 @@ impl Pair {
             depth = next;
             let bytes = resident_bytes(self.ours_pid)?.saturating_sub(empty);
             let before = cpu_seconds(self.ours_pid)?;
-            let remote = self.ours.ask(&Command::Remote { function: "one", count: options.calls }, interruption)?;
+            let remote =
+                self.ours.ask(&Command::Remote { function: "one", count: options.calls }, interruption)?;
             let server_cpu = (cpu_seconds(self.ours_pid)? - before) / options.calls as f64;
             queues.push(Queue {
                 depth,

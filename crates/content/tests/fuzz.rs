@@ -41,7 +41,11 @@ fn fuzz_deltas() {
             Ok(delta) => {
                 assert_eq!(delta.encode(), bytes, "what decodes is the encoding");
                 let flat = Layered { base: Arc::clone(&base), deltas: vec![Arc::new(delta)] }.flatten();
-                assert_eq!(Tree::decode(&flat.encode()).as_ref(), Ok(&flat), "a stack of valid layers is valid");
+                assert_eq!(
+                    Tree::decode(&flat.encode()).as_ref(),
+                    Ok(&flat),
+                    "a stack of valid layers is valid"
+                );
                 format!("{} leaves", flat.leaves.len().min(2))
             }
             Err(error) => error.to_string(),

@@ -98,11 +98,17 @@ impl Target {
             Outcome::Slow(time) => format!("took {time:?}"),
         };
         let small = match outcome {
-            Outcome::Panic(_) => shrink::shrunk(input, |smaller| matches!(run(decode, smaller), Outcome::Panic(_))),
+            Outcome::Panic(_) => {
+                shrink::shrunk(input, |smaller| matches!(run(decode, smaller), Outcome::Panic(_)))
+            }
             _ => input.to_vec(),
         };
         let kept = corpus.add("crash", &small);
-        panic!("{}: the decoder {what}\nwith seed {seed}; the input of {} bytes is {kept}", self.name, small.len());
+        panic!(
+            "{}: the decoder {what}\nwith seed {seed}; the input of {} bytes is {kept}",
+            self.name,
+            small.len()
+        );
     }
 }
 
@@ -113,7 +119,9 @@ fn run(decode: &impl Fn(&[u8]) -> String, input: &[u8]) -> Outcome {
         Ok(answer) => Outcome::Answer(answer),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            Outcome::Panic(text.or_else(|| panic.downcast_ref().copied()).unwrap_or("without words").to_owned())
+            Outcome::Panic(
+                text.or_else(|| panic.downcast_ref().copied()).unwrap_or("without words").to_owned(),
+            )
         }
     }
 }

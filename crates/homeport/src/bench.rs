@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use homeport_bench::{
-    BenchError, CallsOptions, ClientOptions, CommitOptions, ImageOptions, StartOptions, VolumeOptions, run_calls, run_commit, run_image,
-    run_start, run_volume,
+    BenchError, CallsOptions, ClientOptions, CommitOptions, ImageOptions, StartOptions, VolumeOptions,
+    run_calls, run_commit, run_image, run_start, run_volume,
 };
 use serde::Serialize;
 

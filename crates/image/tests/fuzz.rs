@@ -33,7 +33,8 @@ fn fuzz_dockerfiles() {
         match (dockerfile::parse(&[&text]), dockerfile::parse(&commands)) {
             (Ok(whole), _) => {
                 let kinds: Vec<String> = whole.iter().map(|line| format!("{:?}", line.instruction)).collect();
-                let kinds: Vec<&str> = kinds.iter().filter_map(|kind| kind.split(['(', ' ', '{']).next()).collect();
+                let kinds: Vec<&str> =
+                    kinds.iter().filter_map(|kind| kind.split(['(', ' ', '{']).next()).collect();
                 format!("{} {words:?}", kinds.join(" "))
             }
             (Err(error), _) => format!("{} {words:?}", error.fault),
@@ -116,7 +117,11 @@ fn fuzz_image_settings() {
     Target::new(env!("CARGO_MANIFEST_DIR"), "image_settings").fuzz([seed.to_vec()], |bytes| {
         match ImageConfig::from_oci(bytes, ("linux", "amd64")) {
             Ok(config) => {
-                assert!(config.workdir.starts_with('/') && !config.workdir.contains("/../"), "{}", config.workdir);
+                assert!(
+                    config.workdir.starts_with('/') && !config.workdir.contains("/../"),
+                    "{}",
+                    config.workdir
+                );
                 "settings".to_owned()
             }
             Err(error) => error.to_string(),

@@ -160,10 +160,16 @@ impl Scheduler {
         seconds("input_queue_duration", help, &tally.queue);
         let help = "Time from the queue to the output, for each input that has one";
         seconds("input_duration", help, &tally.duration);
-        let help = "Time until a container asks for inputs, from the input that waits for it or from the decision";
+        let help =
+            "Time until a container asks for inputs, from the input that waits for it or from the decision";
         seconds("container_start_duration", help, &tally.start);
         let help = "Time of each stage of a container's start, up to its first output";
-        registry.register_with_unit("container_start_stage_duration", help, Unit::Seconds, tally.stages.clone());
+        registry.register_with_unit(
+            "container_start_stage_duration",
+            help,
+            Unit::Seconds,
+            tally.stages.clone(),
+        );
     }
 
     /// Brings the gauges up to date.

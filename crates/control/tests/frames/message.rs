@@ -33,7 +33,8 @@ const TEXTS: [&str; 22] = [
     "2024.10",
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 ];
-const INTEGERS: [i64; 14] = [0, 0, 1, 1, 2, 3, 5, 100, -1, 1 << 20, 1 << 40, i64::MAX, i64::MIN, 4_294_967_295];
+const INTEGERS: [i64; 14] =
+    [0, 0, 1, 1, 2, 3, 5, 100, -1, 1 << 20, 1 << 40, i64::MAX, i64::MIN, 4_294_967_295];
 const NUMBERS: [f64; 10] =
     [0.0, 0.01, 1.0, -1.0, 1e300, -1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE];
 
@@ -116,7 +117,11 @@ impl Messages {
             Kind::Enum(kind) => {
                 let known: Vec<i32> = kind.values().map(|value| value.number()).collect();
                 let unknown = self.random.random_range(0..10) == 0;
-                Value::EnumNumber(if unknown { 4711 } else { known[self.random.random_range(0..known.len())] })
+                Value::EnumNumber(if unknown {
+                    4711
+                } else {
+                    known[self.random.random_range(0..known.len())]
+                })
             }
             Kind::Message(_) if depth >= DEEPEST => return None,
             Kind::Message(kind) => Value::Message(self.message(&kind.clone(), depth + 1)),

@@ -56,7 +56,8 @@ impl Server {
         let control = Control::open(options, meta, store, blobs).await.unwrap();
         // All of it runs on this thread, other tests do not.
         let panics = Arc::new(AtomicUsize::new(0));
-        let (counted, here, before) = (Arc::clone(&panics), std::thread::current().id(), std::panic::take_hook());
+        let (counted, here, before) =
+            (Arc::clone(&panics), std::thread::current().id(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |panic| {
             if std::thread::current().id() == here {
                 counted.fetch_add(1, Ordering::Relaxed);

@@ -137,7 +137,9 @@ mod tests {
             let key = "00".repeat(32).parse().unwrap();
             let Some(found) = decode(bytes, key) else { return "none".to_owned() };
             for (index, arrival) in &found.arrived {
-                let end = (*index as u64).checked_mul(BLOCK_BYTES).and_then(|start| start.checked_add(arrival.length));
+                let end = (*index as u64)
+                    .checked_mul(BLOCK_BYTES)
+                    .and_then(|start| start.checked_add(arrival.length));
                 assert!(end.is_some_and(|end| end <= found.size), "block {index} is outside of {found:?}");
             }
             format!("a journal of {} blocks", ["no", "one", "some"][found.arrived.len().min(2)])

@@ -144,7 +144,10 @@ mod tests {
             let ranges = [0, 1, 10, u64::MAX].map(|length| {
                 let range = parse_range(&header, length);
                 if let Range::Part { start, count } = range {
-                    assert!(count > 0 && start.checked_add(count).is_some_and(|end| end <= length), "{range:?}");
+                    assert!(
+                        count > 0 && start.checked_add(count).is_some_and(|end| end <= length),
+                        "{range:?}"
+                    );
                 }
                 range
             });

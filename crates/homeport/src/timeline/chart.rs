@@ -111,7 +111,12 @@ impl Chart<'_> {
                 continue;
             };
             let letter = self.painted(&letter.to_string(), colour);
-            writeln!(formatter, "{letter}  {name:<11}  {:>9}  {:>9}  {covers}", time(*median), time(*longest))?;
+            writeln!(
+                formatter,
+                "{letter}  {name:<11}  {:>9}  {:>9}  {covers}",
+                time(*median),
+                time(*longest)
+            )?;
         }
         Ok(())
     }
@@ -149,7 +154,8 @@ mod tests {
     use super::*;
 
     fn start(task: &str, stages: &[(&str, f64)]) -> pb::ContainerStart {
-        let stage = |(name, seconds): &(&str, f64)| pb::StartStage { name: (*name).into(), seconds: *seconds };
+        let stage =
+            |(name, seconds): &(&str, f64)| pb::StartStage { name: (*name).into(), seconds: *seconds };
         pb::ContainerStart {
             task_id: task.to_owned(),
             function: "embed".to_owned(),
@@ -191,7 +197,8 @@ mod tests {
     #[test]
     fn lines_fit_into_the_columns_that_there_are() {
         let name = "a_function_with_a_name_that_goes_on_and_on";
-        let long = pb::ContainerStart { function: name.into(), ..start("ta-0123456789abcdef", &[("code", 1.0)]) };
+        let long =
+            pb::ContainerStart { function: name.into(), ..start("ta-0123456789abcdef", &[("code", 1.0)]) };
         let timeline = timeline(vec![long]);
         let text = Chart { timeline: &timeline, columns: 120, paint: Paint::Letters }.to_string();
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
