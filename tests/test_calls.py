@@ -112,6 +112,13 @@ def test_a_call_knows_the_calls_that_it_made(client: Client) -> None:
     assert results["of_one_call"] == 1
 
 
+@pytest.mark.only("has_spawn_map")
+def test_calls_that_nobody_waits_for_are_made(client: Client) -> None:
+    results = client.run("handles.py::left_alone").results
+    assert results["seen"] == list(range(20))
+    assert results.get("generated", [0, 1, 2]) == [0, 1, 2]
+
+
 @pytest.mark.once
 def test_a_spawned_map_is_read_by_place_and_in_order(client: Client) -> None:
     results = client.run("handles.py::long_spawned_map").results

@@ -35,7 +35,7 @@ def never(key):
 
 
 @app.function(
-    retries=1, timeout=3, network_file_systems={"/attempts": modal.NetworkFileSystem.from_name("attempts", create_if_missing=True)}
+    retries=1, timeout=8, network_file_systems={"/attempts": modal.NetworkFileSystem.from_name("attempts", create_if_missing=True)}
 )
 def dies_once(key, how):
     times = attempt(key)
