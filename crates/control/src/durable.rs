@@ -153,11 +153,7 @@ impl Durable {
         for input in inputs::list_by_call(&self.meta, &row.id).await? {
             let payload = pb::FunctionInput::decode(input.record.as_slice()).map_err(damaged)?;
             saved.push(SavedInput {
-                input: NewInput {
-                    id: input.id,
-                    idx: i32::try_from(input.idx).unwrap_or(i32::MAX),
-                    payload,
-                },
+                input: NewInput { id: input.id, idx: i32::try_from(input.idx).unwrap_or(i32::MAX), payload },
                 failures: u32::try_from(input.failures).unwrap_or(0),
             });
         }

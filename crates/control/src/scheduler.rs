@@ -31,13 +31,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::sync::watch;
 
 pub use call::{Call, CallKind, NewCall, OutputsPage, cancelled};
-pub use graph::CallGraph;
 pub use effect::{Effect, Launch, StopSignal};
+pub use graph::CallGraph;
 pub use input::{Input, NewInput, SavedInput};
 pub use pool::{GpuDemand, Pool, PoolSpec, PoolStats};
 pub use retry::RetryPolicy;
-pub use stream::{Appended, Gone};
 pub use starts::{ContainerStart, StartRecord, StartStage};
+pub use stream::{Appended, Gone};
 pub use task::{Ending, Outcome, Take, Task, TaskPhase};
 pub use worker::{Gpu, Node};
 

@@ -56,7 +56,11 @@ pub fn function(definition: &pb::Function) -> Result<(), Status> {
     if let Some(policy) = &definition.retry_policy {
         check.retries(policy)?;
     }
-    check.most("time that an idle container stays (in seconds)", definition.task_idle_timeout_secs, LONGEST_IDLE)?;
+    check.most(
+        "time that an idle container stays (in seconds)",
+        definition.task_idle_timeout_secs,
+        LONGEST_IDLE,
+    )?;
     check.containers(definition.warm_pool_size, definition.concurrency_limit)?;
     if let Some(settings) = &definition.autoscaler_settings {
         check.containers(settings.min_containers(), settings.max_containers())?;
@@ -162,8 +166,12 @@ mod tests {
             function(&pb::Function { function_name: name.into(), ..good() }).unwrap();
         }
         // A number of retries without further words, as each client sends it.
-        let policy =
-            pb::FunctionRetryPolicy { retries: 3, backoff_coefficient: 1.0, initial_delay_ms: 1000, max_delay_ms: 60_000 };
+        let policy = pb::FunctionRetryPolicy {
+            retries: 3,
+            backoff_coefficient: 1.0,
+            initial_delay_ms: 1000,
+            max_delay_ms: 60_000,
+        };
         function(&pb::Function { retry_policy: Some(policy), ..good() }).unwrap();
     }
 
@@ -181,11 +189,8 @@ mod tests {
     fn absurd_numbers_are_named() {
         let policy = pb::FunctionRetryPolicy { backoff_coefficient: f32::NAN, ..Default::default() };
         let resources = pb::Resources { memory_mb: 1000, memory_mb_max: 10, ..Default::default() };
-        let settings = pb::AutoscalerSettings {
-            min_containers: Some(5),
-            max_containers: Some(2),
-            ..Default::default()
-        };
+        let settings =
+            pb::AutoscalerSettings { min_containers: Some(5), max_containers: Some(2), ..Default::default() };
         let bad = [
             (pb::Function { timeout_secs: u32::MAX, ..good() }, "timeout"),
             (pb::Function { max_concurrent_inputs: 2_000_000, ..good() }, "concurrent"),
@@ -194,7 +199,10 @@ mod tests {
             (pb::Function { resources: Some(resources), ..good() }, "limits itself to 10 MiB"),
             (pb::Function { autoscaler_settings: Some(settings), ..good() }, "at most 2"),
             (pb::Function { warm_pool_size: u32::MAX, ..good() }, "containers"),
-            (pb::Function { function_serialized: vec![0; LARGEST_SERIALIZED + 1].into(), ..good() }, "64 MiB"),
+            (
+                pb::Function { function_serialized: vec![0; LARGEST_SERIALIZED + 1].into(), ..good() },
+                "64 MiB",
+            ),
         ];
         for (definition, said) in bad {
             let text = refusal(definition);

@@ -127,7 +127,8 @@ async fn expire_some(
     to: &str,
     before: i64,
 ) -> std::result::Result<u64, sqlx::Error> {
-    const OLD: &str = "SELECT id FROM calls WHERE state = $1 AND finished_at < $2 ORDER BY finished_at, id LIMIT $3";
+    const OLD: &str =
+        "SELECT id FROM calls WHERE state = $1 AND finished_at < $2 ORDER BY finished_at, id LIMIT $3";
     let mut transaction = meta.pool.begin().await?;
     for table in ["inputs", "outputs"] {
         sqlx::query(&format!("DELETE FROM {table} WHERE call_id IN ({OLD})"))

@@ -45,13 +45,7 @@ impl Scheduler {
         self.queue_inputs(call_id, pool_id, inputs, now)
     }
 
-    fn queue_inputs(
-        &mut self,
-        call_id: &str,
-        pool_id: &str,
-        inputs: Vec<SavedInput>,
-        now: Seconds,
-    ) -> bool {
+    fn queue_inputs(&mut self, call_id: &str, pool_id: &str, inputs: Vec<SavedInput>, now: Seconds) -> bool {
         let (Some(call), Some(pool)) = (self.calls.get_mut(call_id), self.pools.get_mut(pool_id)) else {
             return false;
         };

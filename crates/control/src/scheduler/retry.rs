@@ -40,7 +40,8 @@ impl RetryPolicy {
         let exponent = i32::try_from(failures - 1).unwrap_or(i32::MAX);
         let longest = if self.longest_delay > 0.0 { self.longest_delay } else { Seconds::MAX };
         // Without a first delay there is nothing to grow, however large the power.
-        let delay = if self.first_delay > 0.0 { self.first_delay * self.factor.max(1.0).powi(exponent) } else { 0.0 };
+        let delay =
+            if self.first_delay > 0.0 { self.first_delay * self.factor.max(1.0).powi(exponent) } else { 0.0 };
         Some(delay.min(longest).max(LEAST_DELAY))
     }
 }
@@ -171,7 +172,8 @@ impl Scheduler {
 
     /// The container that has the input, if any, has it no more.
     pub(super) fn leave_task(&mut self, input_id: &str, now: Seconds) {
-        if let Some(Progress::Running { task_id, .. }) = self.inputs.get(input_id).map(|input| &input.progress)
+        if let Some(Progress::Running { task_id, .. }) =
+            self.inputs.get(input_id).map(|input| &input.progress)
             && let Some(task) = self.tasks.get_mut(task_id)
         {
             task.inputs.remove(input_id);

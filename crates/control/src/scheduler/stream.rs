@@ -189,7 +189,10 @@ mod tests {
             most = most.max(chunks.held.iter().map(prost::Message::encoded_len).sum());
         }
         assert!(most < MOST_WAITING + MOST_HANDED_OUT + (8 << 20), "{most}");
-        assert!(numbers(&chunks, read - 60).first() == Some(&(read - 59)), "a reader may lose its connection");
+        assert!(
+            numbers(&chunks, read - 60).first() == Some(&(read - 59)),
+            "a reader may lose its connection"
+        );
         assert_eq!(chunks.after(1), Err(Gone));
     }
 
