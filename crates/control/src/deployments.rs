@@ -144,6 +144,7 @@ impl Control {
         for function in contents.functions.values_mut() {
             let now = self.registry.function(&function.id).map_or(0, |now| now.generation);
             function.generation = now + 1;
+            function.autoscaler = None;
             function.staged = None;
         }
         contents.classes.values_mut().for_each(|class| class.staged = None);
@@ -208,6 +209,8 @@ impl Control {
                 function.definition = staged.definition;
                 function.data = staged.data;
                 function.generation += 1;
+                // What was set at run time was meant for the definition before.
+                function.autoscaler = None;
                 contents.new_functions.insert(function.id.clone());
             }
             contents.functions.insert(function.id.clone(), function);

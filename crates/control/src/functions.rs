@@ -23,6 +23,12 @@ pub fn definition(registry: &Registry, function: &rec::Function) -> Option<pb::F
     Some(definition)
 }
 
+/// The version of the client that the function's containers run: the one that made its definition.
+pub fn client_version(registry: &Registry, function: &rec::Function) -> String {
+    let base = function.binding.as_ref().and_then(|binding| registry.function(&binding.function_id));
+    base.map_or_else(|| function.client_version.clone(), |base| base.client_version.clone())
+}
+
 fn first_ranked(data: &pb::FunctionData) -> Option<pb::Function> {
     data.ranked_functions.iter().min_by_key(|ranked| ranked.rank).and_then(|ranked| ranked.function.clone())
 }

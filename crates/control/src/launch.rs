@@ -78,7 +78,7 @@ impl Control {
         let layers = self.task_layers(&function, &definition, &image, &log_id).await?;
         let config: ImageConfig = serde_json::from_str(&image.config_json)
             .map_err(|error| format!("the configuration of image {} is damaged: {error}", image.id))?;
-        let dialect = Dialect::of(&function.client_version);
+        let dialect = Dialect::of(&functions::client_version(&self.registry, &function));
         let arguments = self.arguments(launch, &function, &definition, &app, &dialect).encode_to_vec();
         // An image's own entrypoint comes first: it prepares what it wants to and runs its arguments.
         let mut argv = config.entrypoint.clone();
@@ -124,7 +124,8 @@ impl Control {
                 layers.push(mount.snapshot.clone());
             }
         }
-        layers.push(self.client_layer(&function.client_version, image, log_id).await?);
+        let client_version = functions::client_version(&self.registry, function);
+        layers.push(self.client_layer(&client_version, image, log_id).await?);
         layers.push(image.snapshot.clone());
         Ok(layers)
     }
