@@ -52,8 +52,8 @@ def test_functions_that_ask_for_absent_features_are_refused_when_they_are_made(c
     asked.append((f"@app.function()\n@modal.{endpoint}()", "web endpoints"))
     for number, (decorators, word) in enumerate(asked):
         program = tmp_path / f"asks_{number}.py"
-        program.write_text(f"import modal\napp = modal.App()\n{decorators}\ndef f():\n    pass\n")
-        run = client.modal("run", str(program), check=False)
+        program.write_text(f"import modal\napp = modal.App('refused')\n{decorators}\ndef f():\n    pass\n")
+        run = client.modal("deploy", str(program), check=False)
         assert run.code != 0 and word in run.flat, str(run)
 
 

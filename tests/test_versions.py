@@ -95,7 +95,7 @@ def test_an_app_is_looked_up_or_made(client: Client) -> None:
     name = named(client, "made")
     program = (
         "import modal, json\n"
-        f"try:\n    modal.App.lookup('{name}')\n    missing = False\nexcept modal.exception.NotFoundError:\n    missing = True\n"
+        f"try:\n    modal.App.lookup('{name}')\n    missing = False\nexcept Exception as error:\n    missing = 'is deployed' in str(error)\n"
         f"made = modal.App.lookup('{name}', create_if_missing=True)\n"
         f"again = modal.App.lookup('{name}', create_if_missing=True)\n"
         "print('RESULT ' + json.dumps({'missing': missing, 'same': made.app_id == again.app_id}))\n"

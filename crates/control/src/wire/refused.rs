@@ -23,7 +23,7 @@ const REFUSALS: &[Refusal] = &[
         "staged deployments are not there yet: deploy the app, and roll it back if need be",
     ),
     refusal("AuditLog", "there is no audit log"),
-    refusal("AuthToken", "there is no input plane: calls go through this server itself"),
+    refusal("AuthToken", "what takes a token of its own (sandboxes, the input plane) is not there yet"),
     refusal("Attempt", "there is no input plane: calls go through this server itself"),
     refusal("CliCommandSuggest", "there are no suggestions for commands"),
     refusal("Cluster", "clusters of containers are not there yet"),
