@@ -85,7 +85,9 @@ fn scratch_directory(fields: &str) -> Result<String, Fault> {
         other => return Err(Fault::Unsupported(format!("RUN with --mount=type={other}"))),
     }
     match target {
-        Some(target) if target.starts_with('/') && target.trim_matches('/') != "" => Ok(target.to_owned()),
+        Some(target) if target.starts_with('/') && !target.trim_matches('/').is_empty() => {
+            Ok(target.to_owned())
+        }
         _ => Err(Fault::Arguments(format!("RUN --mount=type={kind} needs an absolute path as its target"))),
     }
 }

@@ -8,6 +8,9 @@ use crate::dockerfile::{
     CommandLine, CopyInstruction, DockerfileError, Instruction, Located, WordFault, expand, expand_text,
 };
 
+/// Replaces variables by what the second argument says of them.
+type Expand = fn(&str, &dyn Fn(&str) -> Option<String>) -> Result<String, WordFault>;
+
 /// What instructions before this one have settled.
 pub(super) struct Walk<'s> {
     stage: &'s Stage<'s>,
@@ -148,7 +151,7 @@ impl<'s> Walk<'s> {
         &self,
         located: &Located,
         text: &str,
-        expand: fn(&str, &dyn Fn(&str) -> Option<String>) -> Result<String, WordFault>,
+        expand: Expand,
     ) -> Result<String, DockerfileError> {
         let lookup = |name: &str| {
             self.config.get_env(name).map(str::to_owned).or_else(|| self.arguments.get(name).cloned())
