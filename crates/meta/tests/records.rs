@@ -284,7 +284,8 @@ async fn a_publication_writes_the_app_its_objects_and_its_history_together() {
         objects: std::slice::from_ref(&object),
         deployments,
     };
-    deployments::publish(&meta, &publish(&[first])).await.unwrap();
+    let alone = [first];
+    deployments::publish(&meta, &publish(&alone)).await.unwrap();
     let shortened = [version(1, b"short"), second.clone()];
     deployments::publish(&meta, &publish(&shortened)).await.unwrap();
     assert_eq!(deployments::list(&meta).await.unwrap(), shortened);

@@ -108,8 +108,6 @@ pub struct Pool {
     pub(super) waits_since: Option<Seconds>,
     /// What was last said about why it waits, and when.
     pub(super) waiting_said: Option<(String, Seconds)>,
-    /// When a busy container of another pool was last asked to leave for it.
-    pub(super) asked_for_room: Seconds,
     /// Since when it has more containers than it needs.
     pub(super) surplus_since: Option<Seconds>,
     /// When it was last used.
@@ -145,7 +143,6 @@ impl Pool {
             pulse: Pulse::default(),
             waits_since: None,
             waiting_said: None,
-            asked_for_room: Seconds::NEG_INFINITY,
             surplus_since: None,
             touched: now,
             last_launch: 0,

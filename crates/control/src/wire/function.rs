@@ -76,7 +76,7 @@ impl Control {
             .ok_or_else(|| Status::invalid_argument("the request defines no function"))?;
         self.refuse_what_is_missing(&definition)?;
         self.say_what_is_missing(&function.app_id, &definition);
-        self.define(&function).await?;
+        Box::pin(self.define(&function)).await?;
         Ok(pb::FunctionCreateResponse {
             function_id,
             function: Some(definition),

@@ -6,6 +6,8 @@
 //! container and a stranger may say is all tried. `HOMEPORT_FUZZ_SECONDS` and `HOMEPORT_FUZZ_SEED`
 //! are those of the other targets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod message;
 mod server;
 

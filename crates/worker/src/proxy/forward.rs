@@ -70,7 +70,13 @@ enum Way {
     /// Control is in this process.
     InProcess(ControlService),
     /// By connections of the container's own: one that uses up the streams of a connection stops only itself.
-    Network { http1: Client<HttpConnector, Incoming>, http2: Client<HttpConnector, Incoming> },
+    Network(Box<Connections>),
+}
+
+#[derive(Debug, Clone)]
+struct Connections {
+    http1: Client<HttpConnector, Incoming>,
+    http2: Client<HttpConnector, Incoming>,
 }
 
 impl Upstream {
@@ -118,7 +124,7 @@ impl Way {
             .http2_keep_alive_interval(PROBE)
             .http2_keep_alive_timeout(PROBE)
             .build(connector);
-        Self::Network { http1, http2 }
+        Self::Network(Box::new(Connections { http1, http2 }))
     }
 }
 
@@ -157,8 +163,8 @@ pub(super) async fn answer(upstream: &Upstream, scope: Scope, request: Request<I
     let request = Request::from_parts(head, body);
     let answer = match &upstream.way {
         Way::InProcess(service) => return service.answer(request).await.map(Either::Right),
-        Way::Network { http2, .. } if is_grpc => http2.request(request).await,
-        Way::Network { http1, .. } => http1.request(request).await,
+        Way::Network(connections) if is_grpc => connections.http2.request(request).await,
+        Way::Network(connections) => connections.http1.request(request).await,
     };
     match answer {
         Ok(mut response) => {
