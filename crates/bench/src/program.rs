@@ -1,30 +1,24 @@
 //! A program that the client runs to its end, and the one result that it leaves.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
 use crate::BenchError;
-use crate::client::ClientOptions;
+use crate::client::{ClientOptions, ClientProcess};
 use crate::error::io_error;
 
 /// How long the client may take to end its app.
 const END_PATIENCE: Duration = Duration::from_secs(30);
-/// Of a failed client's output, so much is shown.
-const SHOWN_OUTPUT: usize = 4000;
 
 /// `modal run` on a program. The program writes its result as JSON to the file that the variable
 /// `HOMEPORT_BENCH_RESULT` names.
 #[derive(Debug)]
 pub(crate) struct Program {
-    child: Child,
-    output: PathBuf,
+    process: ClientProcess,
     result: PathBuf,
 }
 
@@ -44,20 +38,12 @@ impl Program {
         let result = dir.join("result.json");
         let log = File::create(&output).map_err(io_error("create", &output))?;
         let log_too = log.try_clone().map_err(io_error("open again", &output))?;
-        let child = client
-            .command(dir)
-            .args(["-m", "modal", "run"])
-            .arg(&program)
-            .args(flags)
-            .env("HOMEPORT_BENCH_RESULT", &result)
-            .stdin(Stdio::piped())
-            .stdout(log)
-            .stderr(log_too)
-            // Ctrl-C comes to it from here, once.
-            .process_group(0)
-            .spawn()
-            .map_err(io_error("run", &client.python))?;
-        Ok(Program { child, output, result })
+        let mut command = client.command(dir);
+        command.args(["-m", "modal", "run"]).arg(&program).args(flags);
+        command.env("HOMEPORT_BENCH_RESULT", &result);
+        command.stdin(Stdio::piped()).stdout(log).stderr(log_too);
+        let process = ClientProcess::spawn(command, output, END_PATIENCE)?;
+        Ok(Program { process, result })
     }
 
     /// What the program found out; `None` until it knows.
@@ -68,58 +54,11 @@ impl Program {
                 serde_json::from_slice(&text).map_err(|error| io_error("understand", &self.result)(error))?;
             return Ok(Some(result));
         }
-        match self.child.try_wait().map_err(BenchError::ClientLost)? {
-            Some(status) => Err(self.failed(status)),
-            None => Ok(None),
-        }
+        if self.process.has_ended()? { Err(self.process.failed()) } else { Ok(None) }
     }
 
     /// Lets the program end, and its app with it.
-    pub(crate) fn finish(mut self) -> Result<(), BenchError> {
-        drop(self.child.stdin.take());
-        let status = self.wait(END_PATIENCE)?;
-        match status {
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(self.failed(status)),
-            None => Err(BenchError::ClientStuck(END_PATIENCE.as_secs())),
-        }
-    }
-
-    fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>, BenchError> {
-        let begin = Instant::now();
-        loop {
-            let status = self.child.try_wait().map_err(BenchError::ClientLost)?;
-            if status.is_some() || begin.elapsed() > patience {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn failed(&self, status: ExitStatus) -> BenchError {
-        let mut output = Vec::new();
-        let read = File::open(&self.output).and_then(|mut file| file.read_to_end(&mut output));
-        if let Err(error) = read {
-            output = error.to_string().into_bytes();
-        }
-        let end = &output[output.len().saturating_sub(SHOWN_OUTPUT)..];
-        BenchError::Client { status, output: String::from_utf8_lossy(end).into_owned() }
-    }
-}
-
-impl Drop for Program {
-    /// The client's own end is the clean one: it stops the app. Force is for when it hangs.
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(process) = process {
-            let _ = kill_process(process, Signal::INT);
-        }
-        if !matches!(self.wait(END_PATIENCE), Ok(Some(_))) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+    pub(crate) fn finish(self) -> Result<(), BenchError> {
+        self.process.finish()
     }
 }

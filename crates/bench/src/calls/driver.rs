@@ -2,17 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::BenchError;
-use crate::client::ClientOptions;
+use crate::client::{ClientOptions, ClientProcess};
 use crate::error::io_error;
 use crate::interruption::Interruption;
 
@@ -22,8 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// How long the client may take to end its app.
 const END_PATIENCE: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-/// Of a failed program's output, so much is shown.
-const SHOWN_OUTPUT: usize = 4000;
 
 /// What the program shall do.
 #[derive(Debug, Clone, Serialize)]
@@ -52,8 +48,9 @@ struct Answer {
 /// A client that runs the program.
 #[derive(Debug)]
 pub(super) struct Driver {
-    child: Child,
+    // Goes before the process, which ends when it hears no more.
     commands: Option<ChildStdin>,
+    process: ClientProcess,
     answers: Receiver<String>,
     output: PathBuf,
 }
@@ -70,18 +67,11 @@ impl Driver {
         fs::write(&program, SOURCE).map_err(io_error("write", &program))?;
         let output = dir.join(format!("{name}-output"));
         let log = File::create(&output).map_err(io_error("create", &output))?;
-        let mut child = client
-            .command(dir)
-            .arg(&program)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            // Ctrl-C comes to it from here, once.
-            .process_group(0)
-            .spawn()
-            .map_err(io_error("run", &client.python))?;
+        let mut command = client.command(dir);
+        command.arg(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut process = ClientProcess::spawn(command, output.clone(), END_PATIENCE)?;
         let (sender, answers) = channel();
-        let (commands, stdout) = (child.stdin.take(), child.stdout.take());
+        let (commands, stdout) = (process.take_stdin(), process.take_stdout());
         let reader = move || {
             for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
                 if !line.is_ok_and(|line| sender.send(line).is_ok()) {
@@ -90,7 +80,7 @@ impl Driver {
             }
         };
         std::thread::Builder::new().spawn(reader).map_err(BenchError::Thread)?;
-        let mut driver = Driver { child, commands, answers, output };
+        let mut driver = Driver { commands, process, answers, output };
         driver.answer(interruption)?;
         Ok(driver)
     }
@@ -104,7 +94,7 @@ impl Driver {
         let line = serde_json::to_string(command).unwrap_or_default() + "\n";
         let sent = self.commands.as_mut().map(|commands| commands.write_all(line.as_bytes()));
         if !matches!(sent, Some(Ok(()))) {
-            return Err(self.failed());
+            return Err(self.process.failed());
         }
         let line = self.answer(interruption)?;
         let answer: Answer =
@@ -118,7 +108,7 @@ impl Driver {
             interruption.check()?;
             match self.answers.recv_timeout(BETWEEN_LOOKS) {
                 Ok(line) => return Ok(line),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.failed()),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.process.failed()),
                 Err(RecvTimeoutError::Timeout) if begin.elapsed() > PATIENCE => {
                     return Err(BenchError::ClientStuck(PATIENCE.as_secs()));
                 }
@@ -128,57 +118,9 @@ impl Driver {
     }
 
     /// Lets the program end, and its app with it.
-    pub(super) fn finish(mut self) -> Result<(), BenchError> {
-        drop(self.commands.take());
-        if !self.wait(END_PATIENCE)? {
-            return Err(BenchError::ClientStuck(END_PATIENCE.as_secs()));
-        }
-        match self.child.wait().map_err(BenchError::ClientLost)? {
-            status if status.success() => Ok(()),
-            _ => Err(self.failed()),
-        }
-    }
-
-    /// Whether it ended in time.
-    fn wait(&mut self, patience: Duration) -> Result<bool, BenchError> {
-        let begin = Instant::now();
-        while begin.elapsed() < patience {
-            if self.child.try_wait().map_err(BenchError::ClientLost)?.is_some() {
-                return Ok(true);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(false)
-    }
-
-    fn failed(&mut self) -> BenchError {
-        let _ = self.wait(END_PATIENCE);
-        let _ = self.child.kill();
-        let status = match self.child.wait() {
-            Ok(status) => status,
-            Err(error) => return BenchError::ClientLost(error),
-        };
-        let written = fs::read(&self.output).unwrap_or_default();
-        let end = &written[written.len().saturating_sub(SHOWN_OUTPUT)..];
-        BenchError::Client { status, output: String::from_utf8_lossy(end).into_owned() }
-    }
-}
-
-impl Drop for Driver {
-    /// The client's own end is the clean one: it stops the app. Force is for when it hangs.
-    fn drop(&mut self) {
-        drop(self.commands.take());
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(process) = process {
-            let _ = kill_process(process, Signal::INT);
-        }
-        if !matches!(self.wait(END_PATIENCE), Ok(true)) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+    pub(super) fn finish(self) -> Result<(), BenchError> {
+        drop(self.commands);
+        self.process.finish()
     }
 }
 

@@ -43,7 +43,7 @@ impl Control {
         rows.extend(self.beside_the_store(&usage)?);
         rows.retain(|row| row.bytes > 0);
         rows.sort_by(|a, b| (b.bytes, &a.kind, &a.name).cmp(&(a.bytes, &b.kind, &b.name)));
-        let free_bytes = free(self.store.dir()).map_or(0, |space| space.available);
+        let free_bytes = self.free_bytes().unwrap_or(0);
         self.storage.metrics.holds(usage.total);
         self.storage.metrics.is_free(free_bytes);
         Ok(DiskUsage { rows, total_bytes: usage.total, garbage_bytes: usage.garbage, free_bytes })
